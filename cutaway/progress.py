@@ -1,0 +1,19 @@
+"""How long work reports its progress without knowing who is watching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
+
+T = TypeVar("T")
+
+
+class Track(Protocol):
+    """Passes items through and shows progress; the command line gives one that draws bars."""
+
+    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]: ...
+
+
+def silent(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """A `Track` that shows nothing."""
+    yield from items

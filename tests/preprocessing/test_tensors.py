@@ -1,0 +1,95 @@
+"""The torch form of preprocessing against PIL and torchvision."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from torchvision.transforms import v2
+
+from cutaway.preprocessing import Preprocessing, imagenet
+from cutaway.preprocessing.tensors import Preprocess
+
+
+def noise(seed: int, height: int, width: int, channels: int = 3) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), dtype=np.uint8)
+
+
+sides = st.integers(1, 97)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=st.integers(0, 99),
+    source=st.tuples(sides, sides),
+    size=st.tuples(sides, sides),
+    interpolation=st.sampled_from(["bilinear", "bicubic"]),
+    color=st.sampled_from(["rgb", "grey", "grey3"]),
+)
+def test_stretched_pixels_are_pil_s_to_the_bit(seed, source, size, interpolation, color):
+    channels = 1 if color == "grey" else 3
+    spec = Preprocessing(
+        size=size, color=color, interpolation=interpolation, mean=(0.5,) * channels, std=(0.5,) * channels
+    )
+    image = noise(seed, *source)
+    ours = Preprocess(spec).picture(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(ours, spec.picture(image))
+
+
+@settings(max_examples=100, deadline=None)
+@given(seed=st.integers(0, 99), source=st.tuples(sides, sides), size=sides, extra=st.integers(0, 9))
+def test_shorter_side_and_centre_crop_are_torchvision_s(seed, source, size, extra):
+    spec = Preprocessing(
+        size=(size, size), resize="shorter", resize_to=size + extra, mean=(0.5,) * 3, std=(0.5,) * 3
+    )
+    image = noise(seed, *source)
+    theirs = v2.Compose([v2.Resize(size + extra), v2.CenterCrop(size)])(Image.fromarray(image))
+    assert np.array_equal(spec.picture(image), np.asarray(theirs))
+    ours = Preprocess(spec).picture(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(ours, np.asarray(theirs))
+
+
+def test_large_photo_is_pil_s_to_the_bit():
+    image = noise(1, 701, 1033)
+    spec = imagenet()
+    ours = Preprocess(spec).picture(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(ours, spec.picture(image))
+
+
+def test_luma_is_pil_s():
+    image = noise(2, 50, 60)
+    spec = Preprocessing(size=(50, 60), color="grey", mean=(0.0,), std=(1.0,))
+    assert np.array_equal(spec.picture(image)[:, :, 0], np.asarray(Image.fromarray(image).convert("L")))
+
+
+def test_a_grey_picture_survives_the_way_through_rgb():
+    grey = noise(3, 28, 28, channels=1)
+    spec = Preprocessing(size=(28, 28), color="grey", mean=(0.2860,), std=(0.3530,))
+    assert np.array_equal(spec.picture(np.repeat(grey, 3, axis=2)), grey)
+    both = [Preprocess(spec)(torch.from_numpy(x)[None]) for x in (grey, np.repeat(grey, 3, axis=2))]
+    assert torch.equal(*both)
+
+
+def test_normalised_values_by_hand():
+    spec = Preprocessing(size=(1, 2), color="grey", mean=(0.25,), std=(0.5,))
+    pixels = np.array([[[0], [255]]], dtype=np.uint8)
+    assert spec.normalise(pixels[None]).ravel().tolist() == [-0.5, 1.5]
+    assert Preprocess(spec)(torch.from_numpy(pixels)[None]).ravel().tolist() == [-0.5, 1.5]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"size": (0, 4)},
+        {"std": (0.0,)},
+        {"mean": (float("nan"),)},
+        {"mean": (0.1, 0.2)},
+        {"resize": "shorter"},
+        {"resize_to": 300},
+        {"surprise": 1},
+    ],
+)
+def test_a_description_that_makes_no_sense_is_refused(changes):
+    with pytest.raises(ValueError):
+        Preprocessing(**({"size": (4, 4), "color": "grey", "mean": (0.1,), "std": (1.0,)} | changes))
