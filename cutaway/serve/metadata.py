@@ -1,0 +1,184 @@
+"""What an exported ONNX file says about itself, and the seal by which a reader knows that it is whole.
+
+Everything lies in the file's own metadata properties, one per field, each value as JSON under a `cutaway.` key, so
+any program that can read ONNX can read it. This module needs neither torch nor onnx: the exporter and the classifier
+share it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import from_json, to_json
+
+from cutaway.errors import ServingError
+from cutaway.preprocessing.spec import Preprocessing
+
+FORMAT_VERSION = 1
+
+_PREFIX = "cutaway."
+_FORMAT_KEY = _PREFIX + "format"
+_SEAL_KEY = _PREFIX + "sha256"
+_UNSEALED = b"0" * 64
+# How protobuf writes the start of that property: field 1 with its length and text, then field 2 and its length.
+# JSON escapes control characters, so no other property of ours can hold these bytes.
+_SEAL_MARKER = b"\x0a" + bytes([len(_SEAL_KEY)]) + _SEAL_KEY.encode() + b"\x12" + bytes([len(_UNSEALED)])
+
+_NOT_OURS_HINT = "Make one with `cutaway export RUN --out model.onnx`."
+_DAMAGED_HINT = "Copy or export it again."
+
+
+class Verification(BaseModel):
+    """How the file was compared with the network it came from before it was called done.
+
+    Measured figures are not kept here, so that the same bundle gives the same bytes on every machine.
+
+    Attributes:
+        verdict: `passed`; a file that did not pass is never left behind.
+        data: A sentence on the pictures it was run on.
+        thresholds: Name of each figure and the limit that it was held to.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    verdict: Literal["passed"] = "passed"
+    data: str
+    thresholds: dict[str, float]
+
+
+class Metadata(BaseModel):
+    """What the classifier needs to know about a file, and what a person may ask of it.
+
+    Attributes:
+        format_version: Of this description; readers refuse a newer one.
+        input: `pixels` for decoded uint8 [N, H, W, 3] of any size, `float` for normalised float32 [N, C, h, w].
+        classes: Label names in output order.
+        preprocessing: From decoded pixels to the network's input; inside the graph where `input` is `pixels`.
+        network: Name of the network.
+        target_layer: Where the heat-map is read; None without one.
+        method: How the heat-map is computed (`grad-cam`); None without one.
+        bundle: SHA-256 of the manifest of the bundle it was made from; empty for a network that had none.
+        metrics: Of the bundle, by name.
+        confusion_matrix: Counts [K][K], rows are the truth; None where no evaluation was given.
+        versions: Of the libraries that made the file, by name.
+        verification: Against PyTorch, at export.
+    """
+
+    model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
+
+    format_version: int = Field(default=FORMAT_VERSION, ge=1)
+    input: Literal["pixels", "float"] = "pixels"
+    classes: tuple[str, ...] = Field(min_length=1)
+    preprocessing: Preprocessing
+    network: str
+    target_layer: str | None = None
+    method: str | None = None
+    bundle: str = ""
+    metrics: dict[str, float] = {}
+    confusion_matrix: list[list[int]] | None = None
+    versions: dict[str, str] = {}
+    verification: Verification
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Metadata:
+        if (self.method is None) != (self.target_layer is None):
+            raise ValueError("method and target_layer come together or not at all")
+        matrix, num_classes = self.confusion_matrix, len(self.classes)
+        if matrix is not None and (len(matrix) != num_classes or any(len(row) != num_classes for row in matrix)):
+            raise ValueError(f"confusion_matrix must be {num_classes} by {num_classes}")
+        return self
+
+    @property
+    def explains(self) -> bool:
+        """Whether the file has a heat-map output and its `class_index` input."""
+        return self.method is not None
+
+
+def to_properties(metadata: Metadata) -> dict[str, str]:
+    """The metadata as ONNX properties, in a fixed order, with an empty seal.
+
+    Returns:
+        Key to JSON. `cutaway.sha256` holds 64 zeros until `seal` fills them.
+    """
+    fields = metadata.model_dump(mode="json")
+    properties = {_FORMAT_KEY: str(fields.pop("format_version"))}
+    properties |= {_PREFIX + name: to_json(value).decode() for name, value in fields.items()}
+    return properties | {_SEAL_KEY: _UNSEALED.decode()}
+
+
+def from_properties(properties: Mapping[str, str]) -> Metadata:
+    """Reads what `to_properties` wrote.
+
+    Args:
+        properties: Of an ONNX file, for example `session.get_modelmeta().custom_metadata_map`.
+
+    Raises:
+        ServingError: The file is not one of ours, its format is newer than this program, or its metadata is damaged.
+    """
+    if _FORMAT_KEY not in properties:
+        raise ServingError("The ONNX file was not made by cutaway: it has no cutaway metadata.", hint=_NOT_OURS_HINT)
+    version = properties[_FORMAT_KEY]
+    if not (version.isascii() and version.isdigit()):
+        raise ServingError(f"The ONNX file's metadata is damaged: its format is {version[:20]!r}.", hint=_DAMAGED_HINT)
+    if len(version) > 9 or int(version) > FORMAT_VERSION:
+        raise ServingError(
+            f"The ONNX file has format {version[:20]}, and this cutaway reads formats up to {FORMAT_VERSION}.",
+            hint="Install a newer cutaway.",
+        )
+    fields: dict[str, object] = {"format_version": int(version)}
+    try:
+        for name in Metadata.model_fields:
+            if name != "format_version" and _PREFIX + name in properties:
+                fields[name] = from_json(properties[_PREFIX + name])
+        return Metadata.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        message = f"The ONNX file's metadata is damaged: {where or 'it'}: {first['msg']}."
+        raise ServingError(message, hint=_DAMAGED_HINT) from error
+    except ValueError as error:
+        raise ServingError(f"The ONNX file's metadata is damaged: {error}.", hint=_DAMAGED_HINT) from error
+
+
+def seal(data: bytes) -> bytes:
+    """Writes into the file's `cutaway.sha256` the SHA-256 of the file with that field zeroed.
+
+    Args:
+        data: A serialised ONNX file that carries the properties of `to_properties`.
+
+    Raises:
+        ServingError: There is no such field, or more than one.
+    """
+    start = _seal_start(data)
+    return b"".join((data[:start], _digest(data, start), data[start + len(_UNSEALED) :]))
+
+
+def check_seal(data: bytes) -> None:
+    """Compares the file with its seal, so that a torn or altered file is never served.
+
+    Raises:
+        ServingError: The file has no seal, or is not the file that was sealed.
+    """
+    start = _seal_start(data)
+    if data[start : start + len(_UNSEALED)] != _digest(data, start):
+        raise ServingError("The ONNX file is damaged: it is not the file that was exported.", hint=_DAMAGED_HINT)
+
+
+def _seal_start(data: bytes) -> int:
+    found = data.find(_SEAL_MARKER)
+    if found < 0:
+        message = "The ONNX file carries no cutaway seal: it is damaged or was not made by cutaway."
+        raise ServingError(message, hint=_NOT_OURS_HINT)
+    if data.find(_SEAL_MARKER, found + 1) >= 0:
+        raise ServingError("The ONNX file is damaged: it carries more than one seal.", hint=_DAMAGED_HINT)
+    return found + len(_SEAL_MARKER)
+
+
+def _digest(data: bytes, start: int) -> bytes:
+    view, hasher = memoryview(data), hashlib.sha256()
+    for part in (view[:start], _UNSEALED, view[start + len(_UNSEALED) :]):
+        hasher.update(part)
+    return hasher.hexdigest().encode()
