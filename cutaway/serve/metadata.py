@@ -105,7 +105,7 @@ def to_properties(metadata: Metadata) -> dict[str, str]:
     """
     fields = metadata.model_dump(mode="json")
     properties = {_FORMAT_KEY: str(fields.pop("format_version"))}
-    properties |= {_PREFIX + name: to_json(value).decode() for name, value in fields.items()}
+    properties |= {_PREFIX + name: to_json(value, inf_nan_mode="strings").decode() for name, value in fields.items()}
     return properties | {_SEAL_KEY: _UNSEALED.decode()}
 
 
