@@ -114,15 +114,13 @@ class Preprocessing(BaseModel):
             float32 [N, C, h, w].
         """
         scaled = pictures.astype(np.float32) / np.float32(255)
-        normalised = (scaled - np.float32(self.mean)) / np.float32(self.std)
+        normalised = (scaled - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
         return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
 
 def imagenet(size: int = 224, resize_to: int = 256) -> Preprocessing:
     """The preprocessing that torchvision's ImageNet weights were trained with."""
-    return Preprocessing(
-        size=(size, size), resize="shorter", resize_to=resize_to, mean=IMAGENET_MEAN, std=IMAGENET_STD
-    )
+    return Preprocessing(size=(size, size), resize="shorter", resize_to=resize_to, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 
 def _with_color(image: Pixels, color: Color) -> Pixels:

@@ -40,9 +40,7 @@ def test_stretched_pixels_are_pil_s_to_the_bit(seed, source, size, interpolation
 @settings(max_examples=100, deadline=None)
 @given(seed=st.integers(0, 99), source=st.tuples(sides, sides), size=sides, extra=st.integers(0, 9))
 def test_shorter_side_and_centre_crop_are_torchvision_s(seed, source, size, extra):
-    spec = Preprocessing(
-        size=(size, size), resize="shorter", resize_to=size + extra, mean=(0.5,) * 3, std=(0.5,) * 3
-    )
+    spec = Preprocessing(size=(size, size), resize="shorter", resize_to=size + extra, mean=(0.5,) * 3, std=(0.5,) * 3)
     image = noise(seed, *source)
     theirs = v2.Compose([v2.Resize(size + extra), v2.CenterCrop(size)])(Image.fromarray(image))
     assert np.array_equal(spec.picture(image), np.asarray(theirs))

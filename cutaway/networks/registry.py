@@ -1,0 +1,129 @@
+"""From a name to a network. A name and allow-listed arguments are all that a bundle can choose; never code."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from cutaway.errors import NetworkError
+from cutaway.networks.resnet_small import resnet_small
+from cutaway.networks.small import fashion_cnn, fashion_cnn_bn, lenet5, mlp
+from cutaway.networks.spec import NetworkSpec
+from cutaway.networks.torchvision_models import build_torchvision, model_names, usual_size
+
+TORCHVISION = "torchvision:"
+
+
+@dataclass(frozen=True)
+class _Allowed:
+    """An argument that settings and bundles may set: a number within a range."""
+
+    kind: type
+    lowest: float
+    highest: float
+
+
+_ALLOCATIONS = (torch.empty, torch.zeros, torch.ones, torch.full, torch.rand, torch.randn)
+_DROPOUT = _Allowed(float, 0.0, 0.99)
+_SMALL: dict[str, tuple[Callable[..., nn.Module], dict[str, _Allowed]]] = {
+    "mlp": (mlp, {"hidden": _Allowed(int, 1, 65536)}),
+    "lenet5": (lenet5, {}),
+    "fashion-cnn": (fashion_cnn, {}),
+    "fashion-cnn-bn": (fashion_cnn_bn, {}),
+    "resnet-small": (resnet_small, {"width": _Allowed(int, 1, 1024), "dropout": _DROPOUT}),
+}
+
+
+def names() -> tuple[str, ...]:
+    """Every network that can be built: our small ones, then torchvision's."""
+    return (*_SMALL, *(TORCHVISION + model for model in model_names()))
+
+
+def build(spec: NetworkSpec) -> nn.Module:
+    """Builds the network at random initialisation under torch's global generator, in training mode, on the CPU.
+
+    Raises:
+        NetworkError: The name or an argument is not allowed, or the picture does not fit the network.
+    """
+    _check_runs(build_on_meta(spec), spec)
+    return _make(spec)
+
+
+def build_on_meta(spec: NetworkSpec) -> nn.Module:
+    """Builds the network's modules and shapes on torch's `meta` device, which takes no memory for weights.
+
+    Raises:
+        NetworkError: The name or an argument is not allowed.
+    """
+    with _WeightsOnMeta():
+        network = _make(spec)
+    return network.to("meta")
+
+
+def usual_image_size(name: str) -> int | None:
+    """Side in pixels that a network was designed for; None where it follows the data."""
+    return usual_size(name.removeprefix(TORCHVISION)) if name.startswith(TORCHVISION) else None
+
+
+class _WeightsOnMeta(TorchFunctionMode):
+    """Sends allocations to `meta`, and leaves alone the arithmetic that some networks do to find their widths.
+
+    `torch.device("meta")` would send that arithmetic there too, and RegNet could no longer read its result.
+    """
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Redirects one call of torch."""
+        kwargs = kwargs or {}
+        if func in _ALLOCATIONS:
+            kwargs |= {"device": "meta"}
+        return func(*args, **kwargs)
+
+
+def _make(spec: NetworkSpec) -> nn.Module:
+    maker, allowed = _maker(spec)
+    _check_arguments(spec, allowed)
+    return maker(spec, **spec.arguments)
+
+
+def _maker(spec: NetworkSpec) -> tuple[Callable[..., nn.Module], dict[str, _Allowed]]:
+    if spec.name.startswith(TORCHVISION):
+        return partial(build_torchvision, model=spec.name.removeprefix(TORCHVISION)), {"dropout": _DROPOUT}
+    if spec.name in _SMALL:
+        return _SMALL[spec.name]
+    near = difflib.get_close_matches(spec.name, names(), n=3, cutoff=0.5)
+    known = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(_SMALL)} and {TORCHVISION}NAME."
+    raise NetworkError(f"There is no network named '{spec.name}'.", hint=known)
+
+
+def _check_arguments(spec: NetworkSpec, allowed: dict[str, _Allowed]) -> None:
+    for name, value in spec.arguments.items():
+        if name not in allowed:
+            takes = f"It takes {', '.join(allowed)}." if allowed else "It takes none."
+            raise NetworkError(f"{spec.name} has no argument '{name}' that may be set.", hint=takes)
+        rule = allowed[name]
+        number = isinstance(value, rule.kind | int) and not isinstance(value, bool)
+        if not number or not rule.lowest <= value <= rule.highest:  # type: ignore[operator]
+            raise NetworkError(
+                f"Argument '{name}' of {spec.name} must be a number from {rule.lowest} to {rule.highest}, "
+                f"not {value!r}."
+            )
+
+
+def _check_runs(network: nn.Module, spec: NetworkSpec) -> None:
+    """Sends one picture's shape through a network on `meta`, so that a picture too small is an error in words."""
+    try:
+        network.eval()(torch.empty(1, *spec.input_shape, device="meta"))
+    except (RuntimeError, ValueError, AssertionError) as error:
+        size = usual_image_size(spec.name)
+        channels, height, width = spec.input_shape
+        raise NetworkError(
+            f"{spec.name} cannot take pictures of {height}x{width} pixels and {channels} channels: {error}.",
+            hint=f"Give --image-size {size}." if size else "Give a larger --image-size.",
+        ) from error

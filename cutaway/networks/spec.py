@@ -1,0 +1,23 @@
+"""How a network is described in settings and bundles: a name, allowed arguments, and the shapes at both ends."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class NetworkSpec(BaseModel):
+    """Everything needed to build a network again, with no code in it.
+
+    Attributes:
+        name: A name from `cutaway.networks.names()`.
+        num_classes: Number of outputs.
+        input_shape: Channels, height and width of the input.
+        arguments: Keyword arguments, each from the network's allow-list.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    num_classes: int = Field(ge=1, le=100_000)
+    input_shape: tuple[int, int, int]
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
