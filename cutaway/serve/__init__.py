@@ -1,0 +1,28 @@
+"""From a bundle to the browser: the ONNX export, the classifier that runs the file, the HTTP API and the page.
+
+Names are looked up when they are first used: serving needs no PyTorch, and exporting needs no web server.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cutaway.serve.api import create_app
+    from cutaway.serve.classifier import Classifier, Prediction, Score
+
+__all__ = ["Classifier", "Prediction", "Score", "create_app"]
+
+_HOMES = {
+    "Classifier": "cutaway.serve.classifier",
+    "Prediction": "cutaway.serve.classifier",
+    "Score": "cutaway.serve.classifier",
+    "create_app": "cutaway.serve.api",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

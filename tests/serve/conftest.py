@@ -1,0 +1,111 @@
+"""A small network whose answers can be worked out by hand: the mean colour, times a matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from cutaway.preprocessing.spec import Preprocessing
+from cutaway.serve.metadata import Metadata, Verification, seal, to_properties
+
+CLASSES = ("red", "green", "blue", "grey")
+WEIGHTS = np.array([[6, -3, -3], [-3, 6, -3], [-3, -3, 6], [0.5, 0.5, 0.5]], np.float32)
+
+MakeModel = Callable[..., Path]
+
+
+def metadata(**changes: Any) -> Metadata:
+    fields: dict[str, Any] = {
+        "classes": CLASSES,
+        "preprocessing": Preprocessing(size=(8, 8), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0)),
+        "network": "mean-color",
+        "target_layer": "pixels",
+        "method": "grad-cam",
+        "bundle": "ab" * 32,
+        "metrics": {"valid/accuracy": 0.875},
+        "versions": {"cutaway": "0.1.0"},
+        "verification": Verification(data="16 pictures of the test split", thresholds={"probabilities": 1e-5}),
+    }
+    return Metadata(**(fields | changes))
+
+
+def onnx_model(described: Metadata, weights: np.ndarray = WEIGHTS) -> Any:
+    """The mean colour, times a matrix, with the true Grad-CAM at the pixels: gradient w_k / (h w), times the pixel."""
+    onnx = pytest.importorskip("onnx")
+    from onnx import TensorProto, helper, numpy_helper
+
+    pixels = described.input == "pixels"
+    image_type, image_shape = (
+        (TensorProto.UINT8, ["N", "H", "W", 3]) if pixels else (TensorProto.FLOAT, ["N", 3, "h", "w"])
+    )
+    inputs = [helper.make_tensor_value_info("images", image_type, image_shape)]
+    outputs = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["N", len(weights)])
+        for name in ("logits", "probabilities")
+    ]
+    constants = {"weights": weights.T.copy(), "rows": weights, "scale": np.float32(255), "spatial": np.array([1, 2])}
+    constants |= {"last": np.array([-1]), "zero": np.int64(0), "three": np.array([3])}
+    nodes = [
+        helper.make_node("Cast", ["images"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("Div", ["float", "scale"], ["colors"])
+        if pixels
+        else helper.make_node("Transpose", ["float"], ["colors"], perm=[0, 2, 3, 1]),
+        helper.make_node("ReduceMean", ["colors", "spatial"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["logits"]),
+        helper.make_node("Softmax", ["logits"], ["probabilities"], axis=1),
+    ]
+    if described.explains:
+        inputs.append(helper.make_tensor_value_info("class_index", TensorProto.INT64, ["N"]))
+        outputs.append(helper.make_tensor_value_info("heatmap", TensorProto.FLOAT, ["N", "h", "w"]))
+        nodes += [
+            helper.make_node("ArgMax", ["logits"], ["top"], axis=1, keepdims=0),
+            helper.make_node("Less", ["class_index", "zero"], ["automatic"]),
+            helper.make_node("Where", ["automatic", "top", "class_index"], ["target"]),
+            helper.make_node("Gather", ["rows", "target"], ["gradient"], axis=0),
+            helper.make_node("Unsqueeze", ["gradient", "spatial"], ["spread"]),
+            helper.make_node("Mul", ["colors", "spread"], ["products"]),
+            helper.make_node("ReduceSum", ["products", "three"], ["evidence"], keepdims=0),
+            helper.make_node("Relu", ["evidence"], ["heatmap"]),
+        ]
+    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "mean_color", inputs, outputs, tensors)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.helper.set_model_props(model, to_properties(described))
+    return model
+
+
+@pytest.fixture(scope="session")
+def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
+    """Writes a sealed file; keyword arguments change its metadata, `edit` its graph, `weights` its matrix."""
+
+    def make(edit: Callable[[Any], None] | None = None, weights: np.ndarray = WEIGHTS, **changes: Any) -> Path:
+        model = onnx_model(metadata(**changes), weights)
+        if edit is not None:
+            edit(model)
+        path = tmp_path_factory.mktemp("model") / "model.onnx"
+        path.write_bytes(seal(model.SerializeToString()))
+        return path
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def model_path(make_model: MakeModel) -> Path:
+    return make_model()
+
+
+Color = Literal["red", "green", "blue", "grey"]
+
+
+def picture(color: Color, height: int = 8, width: int = 8) -> np.ndarray:
+    value = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255), "grey": (128, 128, 128)}[color]
+    return np.full((height, width, 3), value, np.uint8)
+
+
+@pytest.fixture(scope="session")
+def pictures() -> Callable[..., np.ndarray]:
+    return picture
