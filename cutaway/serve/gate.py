@@ -1,0 +1,162 @@
+"""What every request passes before anything reads it: host, origin, body size, Gradio's open doors, headers.
+
+Pure ASGI, so that a body is counted while it comes in, also on Gradio's routes, and streams stay streams.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Collection
+from http import HTTPStatus
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+# All that Gradio's page asks for. Its other routes (calls by name, a proxy, files by URL, recordings, an editor)
+# are doors that nobody here needs.
+_GRADIO_ROUTES = re.compile(
+    r"/|/config/?|/theme\.css|/favicon\.ico|/manifest\.json|/pwa_icon(/\d+)?|/robots\.txt"
+    r"|/(assets|static|svelte)/.+"
+    r"|/gradio_api/(theme\.css|app_id/?|startup-events|upload|upload_progress|queue/join|queue/data|cancel|reset/?)"
+    r"|/gradio_api/heartbeat/[A-Za-z0-9]+"
+    r"|/gradio_api/file=/.+"
+)
+_UPLOADED_FILE = "/gradio_api/file="
+
+# Gradio's templates are compiled in the browser, hence 'unsafe-eval'. Nothing may come from another machine.
+_PAGE_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
+    "worker-src 'self' blob:; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
+)
+# What a visitor uploaded is never run, even when it is opened by itself.
+_FILE_POLICY = "default-src 'none'; img-src 'self'; sandbox"
+
+
+def problem(
+    status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **extensions: object
+) -> JSONResponse:
+    """An error in the form of RFC 9457.
+
+    Args:
+        status: HTTP status code.
+        title: What kind of problem, the same for every occurrence.
+        detail: What is wrong this time and what to do, in plain words.
+        headers: Further headers of the response.
+        extensions: Further members of the body.
+    """
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extensions}
+    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
+
+
+class Gate:
+    """Refuses foreign hosts and origins, bodies that are too large, and Gradio's routes that the page does not use.
+
+    Args:
+        app: The application behind the gate.
+        hosts: Names that the server answers to, beside this machine's own loopback names. Addresses in numbers are
+            always answered: only a name can be pointed here by somebody else's name server.
+        max_body_bytes: Of one request.
+        own_routes: Paths, and prefixes ending in a slash, of the application that are not Gradio's.
+    """
+
+    def __init__(
+        self, app: ASGIApp, *, hosts: Collection[str] = (), max_body_bytes: int, own_routes: Collection[str]
+    ) -> None:
+        self._app = app
+        self._hosts = LOCAL_HOSTS | {host.lower() for host in hosts}
+        self._max_body_bytes = max_body_bytes
+        self._exact = frozenset(own_routes)
+        self._prefixes = tuple(route for route in own_routes if route.endswith("/"))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, _with_headers(send, scope["path"]))
+            return
+        await self._app(scope, _counted(receive, self._max_body_bytes), _with_headers(send, scope["path"]))
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = Headers(scope=scope)
+        host = headers.get("host", "")
+        if len(headers.getlist("host")) != 1 or not self._answers_to(host):
+            detail = f"This server does not answer for the host {host[:100]!r}. Name it when starting the server."
+            return problem(400, "Unknown host", detail)
+        origin = headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+            return problem(403, "Foreign origin", f"Pages of {origin[:100]!r} may not use this server.")
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            return problem(400, "Bad request", "Content-Length is not a number.")
+        if int(length[:19]) > self._max_body_bytes:
+            refused = problem(413, HTTPStatus(413).phrase, too_large(self._max_body_bytes))
+            refused.headers["connection"] = "close"
+            return refused
+        path = scope["path"]
+        if path in self._exact or path.startswith(self._prefixes) or _GRADIO_ROUTES.fullmatch(path):
+            return None
+        return problem(404, "Not found", f"There is nothing at {path[:200]!r}.")
+
+    def _answers_to(self, host: str) -> bool:
+        try:
+            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+        except ValueError:
+            return False
+        if name in self._hosts:
+            return True
+        try:
+            ipaddress.ip_address(name)
+        except ValueError:
+            return False
+        return True
+
+
+def too_large(max_body_bytes: int) -> str:
+    """The sentence for a body beyond the limit."""
+    return f"The request is larger than {max_body_bytes / 2**20:.4g} MiB, the most this server takes at once."
+
+
+def _counted(receive: Receive, max_body_bytes: int) -> Receive:
+    """Passes the body on and stops it where it grows too large, whatever its header claimed."""
+    received = 0
+
+    async def count() -> Message:
+        nonlocal received
+        message = await receive()
+        if message["type"] == "http.request":
+            received += len(message.get("body", b""))
+            if received > max_body_bytes:
+                raise HTTPException(413, too_large(max_body_bytes))
+        return message
+
+    return count
+
+
+def _with_headers(send: Send, path: str) -> Send:
+    async def add(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["x-content-type-options"] = "nosniff"
+            headers["referrer-policy"] = "no-referrer"
+            headers["x-frame-options"] = "DENY"
+            headers["cross-origin-opener-policy"] = "same-origin"
+            headers["cross-origin-resource-policy"] = "same-origin"
+            headers["permissions-policy"] = "camera=(self), microphone=(), geolocation=()"
+            headers["content-security-policy"] = _FILE_POLICY if path.startswith(_UPLOADED_FILE) else _PAGE_POLICY
+            if path.startswith(("/v1/", _UPLOADED_FILE)):
+                headers["cache-control"] = "no-store"
+        await send(message)
+
+    return add

@@ -1,0 +1,114 @@
+"""Mounting Gradio's page in an application with its doors closed.
+
+A mounted Gradio app opens any file of the server: it never counts as launched, and only a launched one checks paths.
+Worse, before a component's `preprocess` runs, any path or address in a request's data is copied or fetched into the
+upload folder, from where everyone may read it. `guarded` closes that for the components of the page, `mount` for all.
+"""
+
+from __future__ import annotations
+
+from abc import ABCMeta
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from fastapi import FastAPI
+
+from cutaway.images import Limits
+from cutaway.serve.uploads import upload_folder
+
+STATIC = Path(__file__).parent / "static"
+
+_MAX_QUEUED = 64
+
+
+def uploaded(path: str | None) -> Path:
+    """A path that a browser sent, resolved, where it is a file that a browser uploaded.
+
+    Raises:
+        gr.Error: It is not.
+    """
+    folder = upload_folder()
+    try:
+        resolved = Path(path or "").resolve(strict=True)
+    except (OSError, ValueError) as error:
+        raise _not_uploaded() from error
+    if not resolved.is_relative_to(folder) or not resolved.is_file():
+        raise _not_uploaded()
+    return resolved
+
+
+def guarded(component: type[Any], **methods: Callable[..., Any]) -> type[Any]:
+    """A kind of component that takes no file but an uploaded one, and fetches no address.
+
+    Args:
+        component: A Gradio component class.
+        methods: Methods to replace besides.
+
+    Returns:
+        A subclass that the browser knows under the same name.
+    """
+
+    async def only_uploaded(self: Any, path: str | Path | None) -> str | None:
+        return None if path is None else str(uploaded(str(path)))
+
+    body = {"async_move_resource_to_block_cache": only_uploaded, "__module__": __name__, **methods}
+    # Gradio's own metaclass would write a .pyi file beside this source: step over it. It only declares new events.
+    return ABCMeta.__new__(type(component), component.__name__, (component,), body)
+
+
+def mount(app: FastAPI, build: Callable[[], gr.Blocks], limits: Limits) -> None:
+    """Mounts the page at `/`; routes of the application declared after this are lost.
+
+    Args:
+        app: The application. `app.state.close_page` becomes a function that ends the streams that open pages hold,
+            which otherwise last as long as the page.
+        build: Makes the page, once its folder is set.
+        limits: Of one uploaded picture.
+    """
+    upload_folder()
+    blocks = build()
+    blocks.queue(max_size=_MAX_QUEUED, default_concurrency_limit=_MAX_QUEUED, api_open=False)
+    gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        theme=theme(),
+        css_paths=[STATIC / "page.css"],
+        favicon_path=str(STATIC / "favicon.png"),
+        allowed_paths=[],
+        max_file_size=limits.max_bytes,
+        ssr_mode=False,
+        show_error=False,
+        enable_monitoring=False,
+        mcp_server=False,
+        pwa=False,
+        run_history=False,
+        footer_links=[],
+    )
+    blocks.has_launched = True  # so Gradio checks paths itself too
+    page = app.routes[-1].app  # type: ignore[attr-defined]
+
+    def close_page() -> None:
+        page.stop_event.set()
+
+    app.state.close_page = close_page
+
+
+def theme() -> gr.themes.Base:
+    """Calm greys and one accent, in the fonts of the visitor's own system: nothing is fetched."""
+    sans = ["ui-sans-serif", "system-ui", "-apple-system", "Segoe UI", "Roboto", "Liberation Sans", "sans-serif"]
+    mono = ["ui-monospace", "SFMono-Regular", "Consolas", "Liberation Mono", "monospace"]
+    return gr.themes.Base(
+        primary_hue=gr.themes.colors.indigo,
+        secondary_hue=gr.themes.colors.indigo,
+        neutral_hue=gr.themes.colors.slate,
+        font=sans,
+        font_mono=mono,
+        radius_size=gr.themes.sizes.radius_lg,
+    )
+
+
+def _not_uploaded() -> gr.Error:
+    return gr.Error("The picture is no longer here. Choose it again.", title="Picture not found", print_exception=False)

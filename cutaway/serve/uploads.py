@@ -1,0 +1,39 @@
+"""The folder that browsers upload pictures to: private, bounded, and gone with the process."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+QUOTA_BYTES = 2**30
+
+
+@cache
+def upload_folder() -> Path:
+    """The one folder that pictures are uploaded to: readable by this user alone, removed when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="cutaway-")).resolve()
+    # Gradio asks the environment, at many places and times.
+    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_EXAMPLES_CACHE"] = str(folder / "examples")
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
+def make_room(max_bytes: int = QUOTA_BYTES) -> None:
+    """Removes the oldest uploads until the folder holds no more than `max_bytes`."""
+    files = []
+    for path in upload_folder().rglob("*"):
+        if path.is_file():
+            status = path.stat()
+            files.append((status.st_mtime, status.st_size, path))
+    total = sum(size for _, size, _ in files)
+    for _, size, path in sorted(files):
+        if total <= max_bytes:
+            return
+        path.unlink(missing_ok=True)
+        total -= size
