@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from cutaway.cli import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Whatever takes long to import or belongs to an extra; none of it may be needed to say how a command is used.
@@ -20,8 +22,6 @@ HEAVY = [
     *("gradio", "fastapi", "uvicorn", "ray"),
     *("matplotlib", "pandas", "scipy", "sklearn", "skimage"),
 ]
-
-COMMANDS = ["train", "inspect", "export", "predict", "serve", "checkpoints", "demo"]
 
 
 def run_fresh(program: str, *arguments: str) -> str:
@@ -60,7 +60,7 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
     assert imported.isdisjoint(HEAVY)
 
 
-@pytest.mark.parametrize("arguments", [["--help"], *([command, "--help"] for command in COMMANDS)], ids=" ".join)
+@pytest.mark.parametrize("arguments", [["--help"], *([*words.split(), "--help"] for words in COMMANDS)], ids=" ".join)
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     outcome = json.loads(run_fresh(RUN_AND_LIST_MODULES, *arguments))
     assert outcome["code"] in (0, None)
@@ -69,11 +69,12 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_help_names_every_command() -> None:
+    assert {"train", "inspect", "export", "predict", "serve", "checkpoints", "demo"} <= {w.split()[0] for w in COMMANDS}
     done = subprocess.run(
         [sys.executable, "-m", "cutaway", "--help"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert [command for command in COMMANDS if command not in done.stdout] == []
+    assert [words for words in COMMANDS if words not in done.stdout] == []
 
 
 IMPORT_WITHOUT_TORCH = """
@@ -103,6 +104,11 @@ def test_serving_is_importable_where_torch_is_not() -> None:
     assert {"cutaway.serve.classifier", "cutaway.serve.api", "cutaway.serve.page", "cutaway.images"} <= set(modules)
     rooms = ["cutaway", "cutaway.serve", "cutaway.preprocessing", "cutaway.cli"]
     assert json.loads(run_fresh(IMPORT_WITHOUT_TORCH, *modules, *rooms)) == {}
+
+
+def test_every_module_of_serve_but_the_exporter_is_held_to_it() -> None:
+    modules = {f"cutaway.serve.{file.stem}" for file in (ROOT / "cutaway" / "serve").glob("[!_]*.py")}
+    assert modules <= set(torch_free_modules())
 
 
 def test_the_block_on_torch_blocks() -> None:
