@@ -17,11 +17,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from cutaway.errors import NetworkError
-from cutaway.hooks import untouched
+from cutaway.hooks import run_on_shapes, untouched
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 
@@ -285,34 +284,12 @@ def _rearranged(visits: Sequence[_Visit]) -> set[int]:
 
 
 def _run(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[_Visit], int | None]:
-    """Runs the network on shapes alone, or on zeros where it cannot run without values."""
-    example = next((p for p in network.parameters() if p.is_floating_point()), torch.empty(0))
-    state = dict(network.named_parameters()) | dict(network.named_buffers())
-    shapes_only = {name: tensor.detach().to("meta") for name, tensor in state.items()}
-    images = torch.zeros(2, *input_shape, dtype=example.dtype, device=example.device)
-    fastpath = torch.backends.mha.get_fastpath_enabled()
+    """Every call of every module, in the order in which they end, and the number of logits."""
     visits: list[_Visit] = []
-    try:
-        # The fast path of attention calls none of the modules inside it.
-        torch.backends.mha.set_fastpath_enabled(False)
-        with untouched(network), torch.no_grad():
-            network.eval()
-            for name, module in network.named_modules():
-                module.register_forward_hook(_recording(name, visits), with_kwargs=True)
-            try:
-                output = torch.func.functional_call(network, shapes_only, (images.to("meta"),))
-            except (RuntimeError, TypeError, ValueError, IndexError):
-                visits.clear()
-                output = network(images)
-    except (RuntimeError, TypeError, ValueError, IndexError, AssertionError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise NetworkError(
-            f"{type(network).__name__} cannot run on pictures of shape {list(input_shape)}: {reason}",
-            hint="Give the shape (channels, height, width) that it was made for.",
-        ) from error
-    finally:
-        torch.backends.mha.set_fastpath_enabled(fastpath)
-    logits = _first_tensor(output)
+    with untouched(network):
+        for name, module in network.named_modules():
+            module.register_forward_hook(_recording(name, visits), with_kwargs=True)
+        logits = _first_tensor(run_on_shapes(network, (2, *input_shape), visits.clear))
     return visits, None if logits is None or logits.dim() != 2 else int(logits.shape[1])
 
 

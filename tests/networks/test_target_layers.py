@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cutaway.errors import NetworkError
+from cutaway.networks import NetworkSpec, build
 from cutaway.networks.target_layers import TargetLayer, find_target_layer, spatial_layers
 
 EXPECTED = {
@@ -153,6 +154,15 @@ def test_a_module_that_is_called_twice_is_no_target() -> None:
         find_target_layer(OneActivation(), (1, 28, 28), "relu")
 
 
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("lenet5", "relu2"), ("fashion-cnn", "relu2"), ("fashion-cnn-bn", "relu2"), ("resnet-small", "stage3")],
+)
+def test_our_own_networks(name: str, expected: str) -> None:
+    network = build(NetworkSpec(name=name, num_classes=10, input_shape=(1, 28, 28)))
+    assert find_target_layer(network, (1, 28, 28)) == TargetLayer(expected, "nchw")
+
+
 def test_small_pictures_step_back_to_the_last_stage_with_more_than_one_position() -> None:
     with torch.device("meta"):
         resnet = torchvision.models.resnet50(num_classes=10)
@@ -215,7 +225,7 @@ def test_an_unknown_name_lists_near_ones_and_a_flat_one_lists_candidates() -> No
         find_target_layer(network, (3, 224, 224), "layer5")
     with pytest.raises(NetworkError, match=r"'avgpool' cannot.*'layer4'"):
         find_target_layer(network, (3, 224, 224), "avgpool")
-    with pytest.raises(NetworkError, match="cannot run on pictures of shape \\[1, 28, 28\\]"):
+    with pytest.raises(NetworkError, match="cannot run on an input of shape \\[2, 1, 28, 28\\]"):
         find_target_layer(network, (1, 28, 28))
 
 
