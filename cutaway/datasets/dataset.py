@@ -11,10 +11,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from cutaway import images as decoder
 from cutaway.errors import DataError
-
-Pixels = npt.NDArray[np.uint8]
+from cutaway.images import Pixels, decode
 
 SPLITS = ("train", "valid", "test")
 
@@ -48,9 +46,10 @@ class Split:
     def image(self, index: int) -> Pixels:
         """The sample at `index` as uint8 [H, W, C], decoded; before preprocessing unless the split is `prepared`."""
         if self.images is not None:
-            return self.images[index]
+            image: Pixels = self.images[index]
+            return image
         assert self.paths is not None
-        return decoder.decode(self.paths[index])
+        return decode(self.paths[index])
 
     def take(self, indices: Sequence[int] | npt.NDArray[np.int64], *, name: str | None = None) -> Split:
         """The samples at `indices`, in that order."""
@@ -125,7 +124,7 @@ def fingerprint(classes: Sequence[str], splits: Sequence[Split], file_hashes: Se
         digest.update(split.labels.astype("<i8").tobytes())
         if split.images is not None:
             digest.update(f"\npixels {list(split.images.shape)}\n".encode())
-            digest.update(np.ascontiguousarray(split.images))
+            digest.update(np.ascontiguousarray(split.images).data)
         else:
             digest.update(b"\nfiles\n")
             digest.update(b"".join(file_hashes[position]))
