@@ -54,3 +54,17 @@ class ExportError(CutawayError):
 
 class ServingError(CutawayError):
     """A model file or a server cannot be used as asked."""
+
+
+class Interrupted(Exception):  # noqa: N818 - it is not an error
+    """A signal asked for the end, and everything was put in order first.
+
+    Args:
+        signum: The signal's number; a shell's exit code for it is 128 more.
+        said: What a person should know now.
+    """
+
+    def __init__(self, signum: int, said: str) -> None:
+        super().__init__(said)
+        self.signum = signum
+        self.said = said

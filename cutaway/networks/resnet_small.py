@@ -31,7 +31,7 @@ class ResidualBlock(nn.Module):
         return self.relu2(self.bn2(self.conv2(y)) + self.shortcut(x))  # type: ignore[no-any-return]
 
 
-def resnet_small(spec: NetworkSpec, width: int = 32, dropout: float = 0.0) -> nn.Module:
+def resnet_small(spec: NetworkSpec, width: int = 16, dropout: float = 0.0) -> nn.Module:
     """Stem and three residual stages of `width`, 2 and 4 times `width` channels, the picture halved three times."""
     stem = OrderedDict(
         conv=nn.Conv2d(spec.input_shape[0], width, 3, padding=1, bias=False),

@@ -26,7 +26,8 @@ def mlp(spec: NetworkSpec, hidden: int = 128) -> nn.Module:
 def lenet5(spec: NetworkSpec) -> nn.Module:
     """LeNet-5 (LeCun et al., "Gradient-Based Learning Applied to Document Recognition", 1998).
 
-    With ReLU and max pooling in place of the paper's tanh and averages. The first convolution pads by 2, as is usual for 28x28 pictures in place of the paper's 32x32.
+    With ReLU and max pooling in place of the tanh and averages of the paper. The first convolution pads by 2, as is
+    usual for pictures of 28x28 in place of 32x32.
     """
     channels, height, width = spec.input_shape
     flat = 16 * _after(height, "lenet5", padding=2) * _after(width, "lenet5", padding=2)

@@ -1,0 +1,134 @@
+"""What a bundle says of itself: the manifest, validated in both directions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+
+from cutaway.errors import BundleError
+from cutaway.networks import NetworkSpec
+from cutaway.preprocessing import Preprocessing
+
+SCHEMA_VERSION = 1
+FILE_NAME = re.compile(r"[a-z][a-z0-9_]*\.safetensors")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
+
+
+class FileEntry(_Part):
+    """One file of a bundle."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    bytes: int = Field(ge=0)
+
+
+class Progress(_Part):
+    """How far training had come: `batch` batches into the epoch after `epoch` whole ones, `step` steps in all."""
+
+    epoch: int = Field(ge=0)
+    batch: int = Field(ge=0)
+    step: int = Field(ge=0)
+
+
+class Monitored(_Part):
+    """The metric that the best bundle is chosen by."""
+
+    metric: str
+    mode: Literal["max", "min"]
+
+
+class Data(_Part):
+    """The data set that a bundle was trained on, recognisable but without a path."""
+
+    name: str
+    fingerprint: str
+    source: str
+    sizes: dict[str, int]
+
+
+class Environment(_Part):
+    """Where a bundle was made; without a path or the name of the machine."""
+
+    versions: dict[str, str]
+    device: str
+    threads: int
+    platform: str
+    commit: str | None = None
+
+
+class Manifest(_Part):
+    """Everything about a bundle but its tensors.
+
+    Attributes:
+        phase: `training` within an epoch, `validated` after one whose metrics are known.
+        configuration: The run's settings.
+        optimizer: The optimizer's parameter groups, by the names of their parameters.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    network: NetworkSpec
+    classes: tuple[str, ...] = Field(min_length=1)
+    preprocessing: Preprocessing
+    progress: Progress
+    phase: Literal["training", "validated"]
+    metrics: dict[str, float]
+    monitored: Monitored
+    configuration: dict[str, JsonValue]
+    optimizer: list[dict[str, JsonValue]]
+    data: Data
+    environment: Environment
+    created: str
+    files: dict[str, FileEntry]
+
+    @field_validator("files")
+    @classmethod
+    def _stay_inside(cls, files: dict[str, FileEntry]) -> dict[str, FileEntry]:
+        for name in files:
+            if not FILE_NAME.fullmatch(name):
+                raise ValueError(f"'{name}' is not a name that a file of a bundle can have")
+        return files
+
+    def to_json(self) -> bytes:
+        """The manifest file's bytes; the same manifest always gives the same."""
+        return (json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+
+    def digest(self) -> str:
+        """SHA-256 of the manifest file, which holds the hashes of all others: the bundle's hash."""
+        return hashlib.sha256(self.to_json()).hexdigest()
+
+
+def parse_manifest(data: bytes, where: str) -> Manifest:
+    """Reads a manifest file.
+
+    Args:
+        data: The file's bytes.
+        where: How the bundle is called in errors.
+
+    Raises:
+        BundleError: It is not JSON, newer than this version of cutaway, or not what the schema says.
+    """
+    try:
+        raw: Any = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise BundleError(f"The manifest of {where} is not valid JSON.", hint="The bundle is damaged.") from error
+    version = raw.get("schema_version") if isinstance(raw, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        raise BundleError(
+            f"{where} has manifest schema {version}; this cutaway knows up to {SCHEMA_VERSION}.",
+            hint="Update cutaway to read it.",
+        )
+    try:
+        return Manifest.model_validate(raw)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        at = ".".join(str(part) for part in fault["loc"]) or "the whole"
+        raise BundleError(
+            f"The manifest of {where} is not valid at '{at}': {fault['msg']}.",
+            hint="The bundle is damaged, or no cutaway wrote it.",
+        ) from error

@@ -1,0 +1,180 @@
+"""The layout of a run's directory, and how a person names what is in it."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from cutaway.checkpoints.bundle import TEMPORARY, read_manifest, verify_bundle
+from cutaway.checkpoints.manifest import Manifest, Progress
+from cutaway.errors import BundleError
+
+Which = Literal["best", "last"]
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A bundle and what its manifest says."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def bytes(self) -> int:
+        """Size of its tensors on disk."""
+        return sum(entry.bytes for entry in self.manifest.files.values())
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's directory.
+
+    Attributes:
+        path: The directory that `--out` named.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where its bundles are."""
+        return self.path / "checkpoints"
+
+    @property
+    def configuration(self) -> Path:
+        """Its settings as YAML."""
+        return self.path / "config.yaml"
+
+    @property
+    def metrics_csv(self) -> Path:
+        """A row an epoch."""
+        return self.path / "metrics.csv"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        """A line an epoch and one every few steps."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Its event files."""
+        return self.path / "tensorboard"
+
+    def bundle_paths(self) -> list[Path]:
+        """Committed bundles, whole or damaged, the oldest first."""
+        if not self.checkpoints.is_dir():
+            return []
+        return sorted(path for path in self.checkpoints.iterdir() if path.name.startswith("step-") and path.is_dir())
+
+    def bundles(self, on_damage: Callable[[BundleError], None] | None = None) -> list[Stored]:
+        """Bundles whose manifests can be read, the oldest first.
+
+        Args:
+            on_damage: Told of each that cannot; without it the first such error is raised.
+        """
+        stored = []
+        for path in self.bundle_paths():
+            try:
+                stored.append(Stored(path, read_manifest(path)))
+            except BundleError as error:
+                if on_damage is None:
+                    raise
+                on_damage(error)
+        return stored
+
+    def set_aside(self, path: Path) -> Path:
+        """Renames a damaged bundle so that it is no longer taken for one, and keeps it for a person to look at."""
+        target = path.with_name(f"damaged-{path.name}")
+        number = 1
+        while target.exists():
+            number += 1
+            target = path.with_name(f"damaged-{path.name}-{number}")
+        return path.rename(target)
+
+    def newest_whole(self, on_damage: Callable[[BundleError], None]) -> Stored | None:
+        """The newest bundle whose every byte is right; damaged ones before it are set aside and told of."""
+        for path in reversed(self.bundle_paths()):
+            try:
+                return Stored(path, verify_bundle(path))
+            except BundleError as error:
+                self.set_aside(path)
+                on_damage(error)
+        return None
+
+    def clear_temporary(self) -> None:
+        """Removes what a killed writer left behind; only for the run's one writer."""
+        if self.checkpoints.is_dir():
+            for path in self.checkpoints.iterdir():
+                if path.name.startswith(TEMPORARY):
+                    shutil.rmtree(path)
+
+    def prune(self, keep_last: int) -> None:
+        """Removes bundles other than the best and the newest `keep_last`."""
+        stored = self.bundles(on_damage=lambda _: None)
+        best = best_of(stored)
+        for bundle in stored[:-keep_last]:
+            if best is None or bundle.path != best.path:
+                # Renamed first, so that a kill halfway leaves no bundle with files missing.
+                doomed = bundle.path.rename(bundle.path.with_name(TEMPORARY + bundle.path.name))
+                shutil.rmtree(doomed)
+
+
+def bundle_name(progress: Progress, phase: str) -> str:
+    """`step-00000938`, or `step-00000938-validated` after an epoch's validation; names sort by time."""
+    return f"step-{progress.step:08d}" + ("-validated" if phase == "validated" else "")
+
+
+def best_of(stored: list[Stored]) -> Stored | None:
+    """The bundle with the best monitored metric, the earlier one where two are equal; NaN is never the best."""
+    best: Stored | None = None
+    for bundle in stored:
+        if _score(bundle.manifest) > (_score(best.manifest) if best else -math.inf):
+            best = bundle
+    return best
+
+
+def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
+    """Finds the bundle that a person named: a bundle's path, `RUN`, `RUN@best`, `RUN@last` or `RUN@STEP`.
+
+    Args:
+        reference: What the person wrote.
+        prefer: What a bare `RUN` means.
+
+    Raises:
+        BundleError: There is no such bundle, or it is damaged.
+    """
+    text = str(reference)
+    if "@" in Path(text).name and not Path(text).exists():
+        base, _, wanted = text.rpartition("@")
+    else:
+        base, wanted = text, prefer
+        if (Path(text) / "manifest.json").exists():
+            return Stored(Path(text), read_manifest(Path(text)))
+    run = Run(Path(base))
+    if not run.path.is_dir():
+        raise BundleError(f"There is no run or bundle at {base}.", hint="Train one: cutaway train --out " + base)
+    stored = run.bundles(on_damage=lambda _: None) if wanted == "best" else run.bundles()
+    if not stored:
+        raise BundleError(f"{base} holds no whole bundle.", hint="Name a run's directory, or train one there.")
+    if wanted == "best":
+        return best_of(stored) or stored[-1]
+    if wanted == "last":
+        return stored[-1]
+    if not wanted.isdigit():
+        raise BundleError(f"'{wanted}' names no bundle of {base}.", hint="Write RUN@best, RUN@last or RUN@STEP.")
+    matching = [bundle for bundle in stored if bundle.manifest.progress.step == int(wanted)]
+    if not matching:
+        steps = ", ".join(str(bundle.manifest.progress.step) for bundle in stored)
+        raise BundleError(f"{base} keeps no bundle of step {wanted}.", hint=f"It keeps steps {steps}.")
+    return matching[-1]
+
+
+def _score(manifest: Manifest) -> float:
+    value = manifest.metrics.get(manifest.monitored.metric, math.nan)
+    if math.isnan(value):
+        return -math.inf
+    return value if manifest.monitored.mode == "max" else -value

@@ -1,0 +1,97 @@
+"""What the commands show: lines, tables and progress bars for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from typing import Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from cutaway.cli import printable
+
+T = TypeVar("T")
+
+_SHOWN_AFTER_S = 1.0
+
+
+def console() -> Console:
+    """Standard output, with nothing in the text taken for markup."""
+    width = None if sys.stdout.isatty() else 200
+    return Console(markup=False, highlight=False, soft_wrap=True, width=width)
+
+
+def say(line: str) -> None:
+    """Prints one line."""
+    print(printable(line), flush=True)
+
+
+def say_json(value: object) -> None:
+    """Prints a value as JSON that every parser reads."""
+    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+
+
+def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
+    """Prints a table; numbers stand right."""
+    rows = [list(row) for row in rows]
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for at, column in enumerate(columns):
+        numeric = all(isinstance(row[at], int | float) for row in rows)
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_cell(value) for value in row))
+    console().print(table)
+
+
+def bars(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+    """A `Track` that draws a bar on stderr once the work has taken a second; nothing where that is no terminal."""
+    if total is None and isinstance(items, Sized):
+        total = len(items)
+    progress = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    )
+    task = progress.add_task(printable(description), total=total)
+    began = time.monotonic()
+    try:
+        for item in items:
+            yield item
+            progress.advance(task)
+            if not progress.live.is_started and time.monotonic() - began > _SHOWN_AFTER_S:
+                progress.start()
+    finally:
+        progress.stop()
+
+
+def as_percent(share: float | None) -> str:
+    """`91.3 %`."""
+    return "-" if share is None else f"{100 * share:.1f} %"
+
+
+def as_bytes(count: int) -> str:
+    """`3.1 MB`."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    raise AssertionError
+
+
+def without_nan(values: Mapping[str, float]) -> dict[str, float | str]:
+    """Numbers as JSON can hold them: NaN and infinities become words."""
+    return {name: value if abs(value) < float("inf") else str(value) for name, value in values.items()}
+
+
+def _cell(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))

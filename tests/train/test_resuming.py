@@ -1,0 +1,210 @@
+"""A resumed run against the uninterrupted one, byte by byte."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cutaway.checkpoints import Run, find, read_tensors
+from cutaway.errors import BundleError, Interrupted
+from cutaway.train import TrainSettings, generators, read_journal, train
+
+KILLED = Path(__file__).with_name("killed_training.py")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """A folder of 66 small pictures of three classes that differ in brightness."""
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0)
+    for index, name in enumerate(("dark", "grey", "light")):
+        (folder / name).mkdir()
+        for number in range(22):
+            pixels = noise.integers(0, 90, (40, 52, 3)) + 80 * index
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+def small(tmp_path, data, **changes):
+    base = {"data": data, "network": "fashion-cnn-bn", "epochs": 2, "batch_size": 16, "lr": 0.01, "log_every": 1}
+    return TrainSettings(**base | {"image_size": 28, "out": tmp_path / "run"} | changes)
+
+
+def stopping_after(batches):
+    """A `Track` that sends this process SIGTERM while it trains on the batch of that number."""
+
+    def track(items, description, total=None):
+        nonlocal batches
+        for item in items:
+            if description.startswith("epoch"):
+                if batches == 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                batches -= 1
+            yield item
+
+    return track
+
+
+def outcome(out):
+    """What has to be the same: the last bundle's files by hash, and every step and epoch of the journal."""
+    last = find(out, prefer="last")
+    untimed = [
+        {k: v for k, v in entry.items() if k not in ("seconds", "images_per_second")}
+        for entry in read_journal(Run(Path(out)))
+    ]
+    return {name: entry.sha256 for name, entry in last.manifest.files.items()}, last.path.name, untimed
+
+
+TABLE = [
+    {},
+    {"network": "resnet-small", "network_arguments": {"width": 4, "dropout": 0.5}, "optimizer": "adam"},
+    {"network": "lenet5", "optimizer": "sgd", "channels_last": False, "schedule": "constant"},
+    {"network": "mlp", "label_smoothing": 0.1, "workers": 1},
+    {"network": "torchvision:squeezenet1_1", "image_size": 32, "workers": 2},
+]
+
+
+@pytest.mark.parametrize("changes", TABLE, ids=lambda changes: changes.get("network", "default"))
+@pytest.mark.parametrize("stop_after", [1, 3, 5])
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, changes, stop_after):
+    data = f"folder:{pictures}"
+    whole = small(tmp_path / "whole", data, **changes)
+    train(whole)
+    stopped = small(tmp_path / "stopped", data, **changes)
+    with pytest.raises(Interrupted) as stop:
+        train(stopped, track=stopping_after(stop_after))
+    assert stop.value.signum == signal.SIGTERM
+    assert find(stopped.out, prefer="last").manifest.progress.step == stop_after
+    train(stopped)
+    assert outcome(whole.out) == outcome(stopped.out)
+
+
+@pytest.mark.faults
+@pytest.mark.parametrize("kill_after", [2, 4, 6])
+def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, kill_after):
+    changes = {"network": "resnet-small", "network_arguments": {"width": 4, "dropout": 0.3}, "save_every": 3}
+    whole = small(tmp_path / "whole", f"folder:{pictures}", **changes)
+    train(whole)
+    killed = small(tmp_path / "killed", f"folder:{pictures}", **changes)
+    words = [sys.executable, str(KILLED), killed.model_dump_json(), str(kill_after)]
+    assert subprocess.run(words, check=False, timeout=120).returncode == -signal.SIGKILL
+    train(killed)
+    assert outcome(whole.out) == outcome(killed.out)
+
+
+def test_without_the_generators_a_resumed_run_differs(tmp_path, pictures, monkeypatch):
+    """The negative control: were the comparison blind, it would pass here too."""
+    changes = {"network": "resnet-small", "network_arguments": {"width": 4, "dropout": 0.5}}
+    whole = small(tmp_path / "whole", f"folder:{pictures}", **changes)
+    train(whole)
+    stopped = small(tmp_path / "stopped", f"folder:{pictures}", **changes)
+    with pytest.raises(Interrupted):
+        train(stopped, track=stopping_after(2))
+    monkeypatch.setattr("cutaway.train.session.restore_generators", lambda *_: torch.manual_seed(99))
+    train(stopped)
+    assert outcome(whole.out)[0] != outcome(stopped.out)[0]
+
+
+def test_fused_optimizer_state_takes_the_parameters_memory_format(tmp_path, pictures):
+    """Were it left contiguous, a fused optimizer over channels_last weights would go wrong in silence."""
+    from cutaway.checkpoints import optimizer_state
+    from cutaway.networks import NetworkSpec, build
+
+    network = build(NetworkSpec(name="lenet5", num_classes=3, input_shape=(3, 28, 28)))
+    network = network.to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    network(torch.rand(2, 3, 28, 28)).sum().backward()
+    optimizer.step()
+    tensors, groups = optimizer_state.named_state(network, optimizer)
+    stored = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    other = torch.optim.AdamW(network.parameters(), fused=True)
+    optimizer_state.load_named_state(network, other, stored, groups)
+    weight = network.conv2.weight
+    assert other.state[weight]["exp_avg"].stride() == weight.stride() != weight.contiguous().stride()
+    assert torch.equal(other.state[weight]["exp_avg"], optimizer.state[weight]["exp_avg"])
+
+
+def test_a_damaged_newest_bundle_is_set_aside_and_told_of(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=3)
+    train(settings)
+    reference = outcome(settings.out)
+    newest = find(settings.out, prefer="last").path
+    file = newest / "model.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    notes = []
+    train(settings, on_note=notes.append)
+    assert any("SHA-256" in note and "set aside" in note for note in notes)
+    assert outcome(settings.out)[0] == reference[0]
+    assert (newest.parent / f"damaged-{newest.name}").is_dir()
+
+
+def test_a_changed_setting_is_refused_by_name_and_nothing_is_lost(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+    train(settings)
+    before = outcome(settings.out)
+    with pytest.raises(BundleError, match=r"lr was 0\.01, now 0\.02; seed was 0, now 1|seed was 0, now 1; .*lr"):
+        train(settings.model_copy(update={"lr": 0.02, "seed": 1}))
+    with pytest.raises(BundleError, match="cosine"):
+        train(settings.model_copy(update={"epochs": 2}))
+    assert outcome(settings.out) == before
+
+
+def test_with_a_constant_rate_a_finished_run_can_be_extended(tmp_path, pictures):
+    long = small(tmp_path / "long", f"folder:{pictures}", schedule="constant", epochs=2)
+    train(long)
+    short = small(tmp_path / "short", f"folder:{pictures}", schedule="constant", epochs=1)
+    train(short)
+    train(short.model_copy(update={"epochs": 2}))
+    assert outcome(long.out)[0] == outcome(short.out)[0]
+
+
+def test_two_processes_cannot_train_into_one_run(tmp_path, pictures):
+    from cutaway.checkpoints.lock import only_writer
+
+    settings = small(tmp_path, f"folder:{pictures}")
+    holder = "import sys; from pathlib import Path; from cutaway.checkpoints.lock import only_writer\n"
+    holder += "with only_writer(Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
+    words = [sys.executable, "-c", holder, str(settings.out)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(BundleError, match=f"process {process.pid}"):
+            train(settings)
+        process.kill()
+        process.wait()
+    with only_writer(settings.out):
+        pass
+
+
+def test_generators_come_back_as_they_were():
+    generators.seed_generators(3)
+    device = torch.device("cpu")
+    states = generators.generator_states(device)
+
+    def draw():
+        import random
+
+        return random.random(), random.gauss(0, 1), np.random.rand(), np.random.normal(), torch.rand(2).tolist()
+
+    first = draw()
+    generators.restore_generators(states, device)
+    assert draw() == first
+
+
+def test_bundle_tensors_are_the_network_s(tmp_path, pictures):
+    trained = train(small(tmp_path, f"folder:{pictures}", epochs=1))
+    tensors = read_tensors(trained.last.path, trained.last.manifest, "model")
+    assert set(tensors) >= {"conv1.weight", "bn1.running_mean", "out.bias"}
+    assert json.loads((trained.last.path / "manifest.json").read_text())["progress"] == {
+        "epoch": 1,
+        "batch": 0,
+        "step": 4,
+    }
