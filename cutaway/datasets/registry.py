@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from cutaway.datasets import builtin
+from cutaway.datasets.csv_lists import load_csv
 from cutaway.datasets.dataset import Dataset
+from cutaway.datasets.folders import load_folder
 from cutaway.errors import DataError
 from cutaway.progress import Track, silent
 
@@ -36,4 +39,8 @@ def load(name: str, *, seed: int = 0, skip_unreadable: bool = False, track: Trac
     """
     if name in _BUILTIN:
         return _BUILTIN[name](seed)
+    kind, _, place = name.partition(":")
+    if kind in ("folder", "csv") and place:
+        load_files = load_folder if kind == "folder" else load_csv
+        return load_files(Path(place), seed=seed, skip_unreadable=skip_unreadable, track=track)
     raise DataError(f"There is no data set {name!r}.", hint=f"Choose one of {', '.join(names())}.")

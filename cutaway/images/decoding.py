@@ -55,7 +55,7 @@ def decode(source: bytes | Path, *, limits: Limits = DEFAULT_LIMITS) -> Pixels:
         ImageError: If there is no such file, or it is no whole picture of these formats within the limits.
     """
     name = f"{source.name!r}" if isinstance(source, Path) else "The picture"
-    data = _read(source, limits.max_bytes) if isinstance(source, Path) else bytes(source)
+    data = read_bytes(source, limits=limits) if isinstance(source, Path) else bytes(source)
     if len(data) > limits.max_bytes:
         raise ImageError(
             f"{name} has more than the {limits.max_bytes:,} bytes that are allowed.", hint="Make it smaller first."
@@ -76,6 +76,23 @@ def decode(source: bytes | Path, *, limits: Limits = DEFAULT_LIMITS) -> Pixels:
         ) from error
 
 
+def read_bytes(path: Path, *, limits: Limits = DEFAULT_LIMITS) -> bytes:
+    """Reads a file, at most one byte more of it than is allowed; `decode` then refuses it.
+
+    Raises:
+        ImageError: If it cannot be read, or is no file but a folder, a pipe or a device.
+    """
+    try:
+        # Reading a pipe or a device might never end.
+        if path.exists() and not path.is_file():
+            raise ImageError(f"{str(path)!r} is not a file.", hint="Give the path of a picture.")
+        with path.open("rb") as file:
+            return file.read(limits.max_bytes + 1)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise ImageError(f"{str(path)!r} cannot be read: {reason}.") from error
+
+
 def encode_png(image: Pixels) -> bytes:
     """The bytes of a PNG file.
 
@@ -85,19 +102,6 @@ def encode_png(image: Pixels) -> bytes:
     file = io.BytesIO()
     Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image).save(file, "PNG")
     return file.getvalue()
-
-
-def _read(path: Path, max_bytes: int) -> bytes:
-    """At most one byte more than is allowed."""
-    try:
-        # Reading a pipe or a device might never end.
-        if path.exists() and not path.is_file():
-            raise ImageError(f"{str(path)!r} is not a file.", hint="Give the path of a picture.")
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise ImageError(f"{str(path)!r} cannot be read: {reason}.") from error
 
 
 def _raster(data: bytes, canvas: Canvas) -> Raster:

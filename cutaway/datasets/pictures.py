@@ -1,0 +1,140 @@
+"""Pictures in files, before they are split: what a folder or a CSV list names, read once and checked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cutaway.datasets.dataset import SPLITS, Dataset, Split, fingerprint
+from cutaway.datasets.naming import natural_order
+from cutaway.datasets.splitting import stratified
+from cutaway.datasets.threads import in_threads
+from cutaway.errors import DataError, ImageError
+from cutaway.images import decode, read_bytes
+from cutaway.progress import Track
+
+SET_ASIDE = 0.1
+NUM_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A file with its label.
+
+    Attributes:
+        path: The file.
+        key: What the picture is called within the data set, wherever that lies; it decides the split.
+        label: The name of its class.
+        split: `train`, `valid` or `test` where the data says so, else None.
+    """
+
+    path: Path
+    key: str
+    label: str
+    split: str | None = None
+
+
+def assemble(
+    name: str,
+    source: str,
+    pictures: Iterable[Picture],
+    *,
+    seed: int,
+    skip_unreadable: bool,
+    track: Track,
+    num_ignored: int = 0,
+) -> Dataset:
+    """Decodes every picture once to be sure of it, and splits what the data leaves unsplit.
+
+    Args:
+        name: The data set's name, without a path.
+        source: A line for people, without a path.
+        pictures: In any order.
+        seed: Decides which pictures are set aside.
+        skip_unreadable: Go on without the pictures that cannot be decoded.
+        track: Shows progress.
+        num_ignored: Files passed over because their suffix is no picture's.
+
+    Raises:
+        DataError: If a picture cannot be decoded, a class has no picture to train on, or there are too few of either.
+    """
+    ordered = sorted(pictures, key=lambda picture: picture.key)
+    found, hashes, num_skipped = _readable(name, ordered, skip_unreadable, track)
+    classes = natural_order({picture.label for picture in ordered})
+    if len(classes) < 2:
+        only = f"only one class, {classes[0]!r}" if classes else "no pictures"
+        raise DataError(f"{name} has {only}.", hint="A classifier needs pictures of at least two classes.")
+    membership = _membership(name, found, classes, seed)
+    index_of = {label: index for index, label in enumerate(classes)}
+    splits, split_hashes = [], []
+    for split in SPLITS:
+        indices = membership[split]
+        labels = np.array([index_of[found[index].label] for index in indices], dtype=np.int64)
+        splits.append(Split(split, labels, paths=tuple(found[index].path for index in indices)))
+        split_hashes.append([hashes[index] for index in indices])
+    digest = fingerprint(classes, splits, split_hashes)
+    return Dataset(name, classes, splits[0], splits[1], splits[2], digest, source, False, num_skipped, num_ignored)
+
+
+def named(problems: Sequence[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    rest = len(problems) - NUM_NAMED
+    return "; ".join(problems[:NUM_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _readable(
+    name: str, pictures: Sequence[Picture], skip_unreadable: bool, track: Track
+) -> tuple[list[Picture], list[bytes], int]:
+    """The pictures that can be decoded, the hash of each, and how many cannot be."""
+    found, hashes, problems = [], [], []
+    checks = in_threads(_hash_or_problem, pictures)
+    for picture, check in zip(pictures, track(checks, "Checking pictures", len(pictures)), strict=True):
+        if isinstance(check, bytes):
+            found.append(picture)
+            hashes.append(check)
+        else:
+            problems.append(check)
+    if problems and not skip_unreadable:
+        raise DataError(
+            f"{len(problems)} of {len(pictures)} pictures in {name} cannot be read: {named(problems)}.",
+            hint="Repair or remove them, or go on without them: --skip-unreadable.",
+        )
+    return found, hashes, len(problems)
+
+
+def _hash_or_problem(picture: Picture) -> bytes | str:
+    try:
+        data = read_bytes(picture.path)
+        decode(data)
+    except ImageError as error:
+        reason = error.message.removeprefix(f"{str(picture.path)!r} ").removeprefix("The picture ").rstrip(".")
+        return f"{picture.key} ({reason})"
+    return hashlib.sha256(data).digest()
+
+
+def _membership(name: str, pictures: Sequence[Picture], classes: Sequence[str], seed: int) -> dict[str, Sequence[int]]:
+    """Split name -> indices of its pictures, ascending."""
+    index_of = {label: index for index, label in enumerate(classes)}
+    missing = [split for split in SPLITS if not any(picture.split == split for picture in pictures)]
+    pool = [index for index, picture in enumerate(pictures) if picture.split in (None, "train")]
+    present = Counter(pictures[index].label for index in pool)
+    absent = [label for label in classes if label not in present]
+    if absent:
+        raise DataError(
+            f"{name} has no readable picture to train on for {named([repr(label) for label in absent])}.",
+            hint="Add pictures of every class, or remove the class.",
+        )
+    labels = np.array([index_of[pictures[index].label] for index in pool], dtype=np.int64)
+    shares = {split: SET_ASIDE for split in missing if split != "train"}
+    chosen = stratified(labels, [pictures[index].key for index in pool], shares, seed=seed)
+    membership: dict[str, Sequence[int]] = {
+        split: [index for index, picture in enumerate(pictures) if picture.split == split] for split in SPLITS
+    }
+    for split, indices in chosen.items():
+        membership[split] = [pool[index] for index in indices.tolist()]
+    return membership
