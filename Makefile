@@ -11,8 +11,7 @@ TEST_ARGS ?=
 JOBS ?= auto
 
 run := .venv/bin/python
-# One thread of arithmetic per test process: two processes with two threads each only get in each other's way.
-pytest := OMP_NUM_THREADS=1 $(run) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
+pytest := $(run) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 has_gpu := $(run) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'
 
 .PHONY: help setup demo test test-fast faults lint format bench wheel clean
