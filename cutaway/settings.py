@@ -60,6 +60,8 @@ class TrainSettings(BaseModel):
     """auto, cpu, cuda, cuda:1 or mps."""
     workers: int = Field(default=0, ge=0, le=256)
     """Processes that decode pictures, where they don't fit in memory."""
+    memory_limit: int = Field(default=512, ge=0, le=1_000_000)
+    """Decoded pictures of a folder are kept in memory up to this many MB; beyond it, workers decode them each time."""
     channels_last: bool = True
     """Keep tensors in the channels-last memory format, which convolutions run faster in."""
     save_every: int = Field(default=0, ge=0)
@@ -79,7 +81,9 @@ class TrainSettings(BaseModel):
 
 
 # Settings that may differ when a run is resumed, since they don't touch what is computed. Every other one must agree.
-FREE_TO_CHANGE = frozenset({"out", "workers", "save_every", "keep_last", "log_every", "device", "skip_unreadable"})
+FREE_TO_CHANGE = frozenset(
+    {"out", "workers", "memory_limit", "save_every", "keep_last", "log_every", "device", "skip_unreadable"}
+)
 
 
 def validated(values: Mapping[str, Any]) -> TrainSettings:

@@ -23,7 +23,7 @@ def environment(device: torch.device) -> Environment:
         "torchvision": str(torchvision.__version__),
     }
     if device.type == "cuda":
-        versions |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}
+        versions |= {"cuda": str(torch.version.cuda), "cudnn": str(torch.backends.cudnn.version())}  # type: ignore[no-untyped-call]
     return Environment(
         versions=versions,
         device=name,

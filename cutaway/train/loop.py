@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cutaway.batches import Feed
 from cutaway.checkpoints import Run, Stored, best_of, restore
 from cutaway.checkpoints.lock import only_writer
-from cutaway.datasets import Dataset
+from cutaway.datasets import Dataset, into_memory
 from cutaway.devices import choose_device
 from cutaway.errors import BundleError, CutawayError, Interrupted
 from cutaway.evaluation import evaluate_feed, logits_of
@@ -26,7 +26,6 @@ from cutaway.train.preparing import (
     check_may_go_on,
     describe_input,
     describe_network,
-    keep_in_memory,
     load_data,
 )
 from cutaway.train.recipe import learning_rate
@@ -90,7 +89,7 @@ def train(
             preprocessing = stored.manifest.preprocessing
         else:
             preprocessing = describe_input(settings, dataset, track=track)
-        dataset = keep_in_memory(dataset, preprocessing, track=track)
+        dataset = into_memory(dataset, preprocessing, limit_bytes=settings.memory_limit * 10**6, track=track)
         if stored is not None:
             session = resume(settings, dataset, stored, device)
             on_note(f"Going on with {run.path} after step {session.step}, {session.epoch} whole epochs.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from cutaway.checkpoints import Stored
-from cutaway.datasets import Dataset, into_memory, load, statistics
+from cutaway.datasets import Dataset, load, statistics
 from cutaway.errors import BundleError, DataError
 from cutaway.networks import NetworkSpec, usual_image_size
 from cutaway.preprocessing import Preprocessing
@@ -64,11 +64,6 @@ def describe_network(settings: TrainSettings, dataset: Dataset, preprocessing: P
         input_shape=preprocessing.input_shape,
         arguments=settings.network_arguments,
     )
-
-
-def keep_in_memory(dataset: Dataset, preprocessing: Preprocessing, *, track: Track = silent) -> Dataset:
-    """The data set with its pictures decoded once, where they fit."""
-    return into_memory(dataset, preprocessing, track=track)
 
 
 def check_may_go_on(settings: TrainSettings, dataset: Dataset, stored: Stored) -> None:

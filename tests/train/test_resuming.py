@@ -66,8 +66,8 @@ TABLE = [
     {},
     {"network": "resnet-small", "network_arguments": {"width": 4, "dropout": 0.5}, "optimizer": "adam"},
     {"network": "lenet5", "optimizer": "sgd", "channels_last": False, "schedule": "constant"},
-    {"network": "mlp", "label_smoothing": 0.1, "workers": 1},
-    {"network": "torchvision:squeezenet1_1", "image_size": 32, "workers": 2},
+    {"network": "mlp", "label_smoothing": 0.1, "workers": 1, "memory_limit": 0},
+    {"network": "torchvision:squeezenet1_1", "image_size": 32, "workers": 2, "memory_limit": 0},
 ]
 
 

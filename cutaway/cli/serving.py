@@ -1,0 +1,54 @@
+"""`cutaway serve`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from cutaway.cli.arguments import parse
+from cutaway.cli.terminal import say
+
+
+@dataclass(frozen=True)
+class ServeOptions:
+    """Classify uploaded pictures in the browser and over HTTP, from the ONNX file alone."""
+
+    model: tyro.conf.Positional[Path]
+    """An ONNX file that cutaway export made."""
+    host: str = "127.0.0.1"
+    """Address to listen on; by default this machine alone can reach it."""
+    port: Annotated[int, tyro.conf.arg(metavar="PORT")] = 7860
+    """0 takes a free one."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where ONNX Runtime computes."""
+    page: bool = True
+    """With the page, or the HTTP API alone."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Further host names that requests may name."""
+
+
+def run_serve(arguments: Sequence[str]) -> None:
+    """Serves until SIGTERM or SIGINT."""
+    serve_file(parse(ServeOptions, "serve", arguments))
+
+
+def serve_file(options: ServeOptions) -> None:
+    """Loads the file and serves it; says where once it really listens."""
+    from cutaway.serve.api import create_app
+    from cutaway.serve.classifier import Classifier
+    from cutaway.serve.server import serve
+
+    classifier = Classifier(options.model, provider=options.provider)
+    app = create_app(classifier, page=options.page, hosts=(options.host, *options.allowed_hosts))
+    if options.host not in ("127.0.0.1", "localhost", "::1"):
+        say(f"{options.host} can be reached from other machines, and nothing asks for a key.")
+    serve(
+        app,
+        host=options.host,
+        port=options.port,
+        on_ready=lambda url: say(f"serving {options.model} on {url} (Ctrl+C stops it)"),
+    )
