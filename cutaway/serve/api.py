@@ -34,7 +34,7 @@ from cutaway.serve.uploads import upload_folder
 
 Explain = Literal["none", "overlay", "numbers"]
 
-_PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+_PROBLEM = {"application/problem+json": {"schema": Problem.model_json_schema()}}
 _CLASSIFY_BODY = {
     "required": True,
     "content": {
@@ -125,7 +125,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _add_routes(app: FastAPI) -> None:
     classifier: Classifier = app.state.classifier
     busy: dict[int | str, dict[str, Any]] = {
-        503: {"model": Problem, "content": _PROBLEM, "description": "Every place is taken, or going down"}
+        503: {"content": _PROBLEM, "description": "Every place is taken, or going down"}
     }
 
     @app.get("/healthz", tags=["health"])
@@ -146,8 +146,7 @@ def _add_routes(app: FastAPI) -> None:
         return describe_model(classifier)
 
     described: dict[int | str, dict[str, Any]] = {
-        status: {"model": Problem, "content": _PROBLEM, "description": HTTPStatus(status).phrase}
-        for status in (400, 413, 415, 422)
+        status: {"content": _PROBLEM, "description": HTTPStatus(status).phrase} for status in (400, 413, 415, 422)
     }
 
     @app.post(

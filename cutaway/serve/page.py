@@ -11,12 +11,12 @@ from typing import Any
 
 import gradio as gr
 
-from cutaway.errors import CutawayError, ImageError
+from cutaway.errors import CutawayError
 from cutaway.images import Limits, decode
 from cutaway.serve import page_parts
 from cutaway.serve.classifier import TOP_CLASS, Classifier
 from cutaway.serve.page_mount import STATIC, guarded, uploaded
-from cutaway.serve.slots import BusyError, Slots
+from cutaway.serve.slots import Slots
 from cutaway.serve.uploads import make_room
 
 __all__ = ["Tab", "build"]
@@ -70,7 +70,6 @@ def build(
 
 
 def _classify_tab(classifier: Classifier, slots: Slots, limits: Limits) -> None:
-    explains = classifier.metadata.explains
     with gr.Row(equal_height=False, elem_id="answer"):
         with gr.Column(min_width=280):
             picture = guarded(gr.Image, preprocess=_path)(
@@ -83,12 +82,13 @@ def _classify_tab(classifier: Classifier, slots: Slots, limits: Limits) -> None:
                 webcam_options=gr.WebcamOptions(mirror=False),
                 elem_id="input-image",
             )
-            timing = gr.HTML(page_parts.hint(), elem_id="timing")
+            gr.HTML(page_parts.hint(), elem_id="hint")
         with gr.Column(min_width=280):
             label = gr.Label(
                 label="Most probable classes", num_top_classes=min(NUM_SHOWN, len(classifier.classes)), elem_id="label"
             )
-    with gr.Row(equal_height=False, elem_id="why", visible=explains):
+            seen = gr.HTML(page_parts.nothing_seen(), elem_id="seen")
+    with gr.Row(equal_height=False, elem_id="why", visible=classifier.metadata.explains):
         with gr.Column(min_width=280):
             explanation = gr.HTML(
                 page_parts.no_explanation(),
@@ -99,15 +99,14 @@ def _classify_tab(classifier: Classifier, slots: Slots, limits: Limits) -> None:
             chosen = guarded(gr.Dropdown)(
                 choices=[("The top class", TOP_CLASS), *((name, i) for i, name in enumerate(classifier.classes))],
                 value=TOP_CLASS,
-                label="Explain",
-                info="Which class to ask about: why this one, or why not that one?",
+                label="Explain which class?",
                 elem_id="class-to-explain",
             )
-            seen = gr.HTML(page_parts.nothing_seen(), elem_id="seen")
+            gr.HTML(page_parts.how_to_read(classifier), elem_id="how-to-read")
     with gr.Accordion("About this model", open=False, elem_id="about"):
         gr.HTML(page_parts.facts(classifier))
 
-    blank: tuple[Any, ...] = ({}, page_parts.hint(), page_parts.no_explanation(), page_parts.nothing_seen())
+    blank: tuple[Any, ...] = ({}, page_parts.no_explanation(), page_parts.nothing_seen())
 
     async def classify(path: Path | None, class_index: int | None) -> tuple[Any, ...]:
         if path is None:
@@ -117,13 +116,14 @@ def _classify_tab(classifier: Classifier, slots: Slots, limits: Limits) -> None:
             async with slots.place():
                 return await asyncio.to_thread(_answer, classifier, path, target, limits)
         except CutawayError as error:
-            raise _toast(error) from error
+            _toast(error)
+            return blank
 
     for trigger in (picture.change, chosen.change):
         trigger(
             classify,
             inputs=[picture, chosen],
-            outputs=[label, timing, explanation, seen],
+            outputs=[label, explanation, seen],
             concurrency_limit=None,
             show_progress="minimal",
             show_progress_on=[label],
@@ -139,9 +139,8 @@ def _answer(classifier: Classifier, path: Path, target: int, limits: Limits) -> 
     names = page_parts.unique_names(classifier.classes)
     return (
         {names[score.index]: score.probability for score in prediction.top},
-        page_parts.timing(prediction, classifier),
         page_parts.explanation(prediction, image, classifier.metadata.preprocessing),
-        page_parts.seen(prediction, image),
+        page_parts.seen(prediction, image, classifier.device),
     )
 
 
@@ -150,7 +149,6 @@ def _path(self: Any, payload: Any) -> Path | None:
     return None if payload is None else uploaded(payload.path)
 
 
-def _toast(error: CutawayError) -> gr.Error:
-    """The error as a message that Gradio shows; it is put into the page as HTML."""
-    titles = {ImageError: "This picture cannot be read", BusyError: "Busy"}
-    return gr.Error(html.escape(str(error)), title=titles.get(type(error), "This did not work"), print_exception=False)
+def _toast(error: CutawayError) -> None:
+    """Shows the error in words. Not by raising it: then the last picture's answer would stay beside the new picture."""
+    gr.Warning(html.escape(str(error)))  # the browser takes it for HTML

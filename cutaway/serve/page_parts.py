@@ -21,24 +21,30 @@ _SMALL_PICTURE = 160
 def header(classifier: Classifier) -> str:
     """What this page is, in one line."""
     metadata = classifier.metadata
-    does = "says what it sees in a picture" + (", and where it looked" if metadata.explains else "")
+    classes = _counted(len(metadata.classes), "class", "classes")
+    looked = " and shows where it looked" if metadata.explains else ""
     return (
-        f'<h1 class="cw-title">{escape(metadata.network)}</h1>'
-        f'<p class="cw-lead">A network that {does}. It knows {_counted(len(metadata.classes), "class", "classes")}.</p>'
+        '<h1 class="cw-title">What is in this picture?</h1>'
+        f'<p class="cw-lead"><strong>{escape(metadata.network)}</strong> answers with one of {classes}{looked}.</p>'
     )
 
 
 def hint() -> str:
-    """Below the picture, before there is one."""
+    """Below the picture."""
     return (
-        '<p class="cw-note">JPEG, PNG, WebP, BMP, TIFF or GIF. It stays on this server and is deleted within hours.</p>'
+        '<p class="cw-note">JPEG, PNG, WebP, BMP, TIFF or GIF. It goes to this server and nowhere else, '
+        "and is deleted there within two hours.</p>"
     )
 
 
-def timing(prediction: Prediction, classifier: Classifier) -> str:
-    """Below the picture, once it is classified."""
-    device = {"cpu": "the CPU", "cuda": "the GPU"}[classifier.device]
-    return f'<p class="cw-note">Answered in {prediction.milliseconds:.3g} ms on {device}.</p>'
+def how_to_read(classifier: Classifier) -> str:
+    """Beside the heat-map."""
+    metadata = classifier.metadata
+    return (
+        '<p class="cw-note">Bright is where the network found what speaks for the class '
+        f"({escape(metadata.method or '')} at layer <code>{escape(metadata.target_layer or '')}</code>). "
+        "Choose another class to see what would speak for it. The map explains the network, right or wrong.</p>"
+    )
 
 
 def no_explanation() -> str:
@@ -63,8 +69,7 @@ def explanation(prediction: Prediction, image: Pixels, preprocessing: Preprocess
     heat = heatmaps.resize(normalised, max(1, round(height * scale)), max(1, round(width * scale)))
     name = escape(prediction.explained.label)
     says = (
-        f'Bright is what speaks for <strong id="explained-class">{name}</strong> '
-        f"({_percent(prediction.explained.probability)})."
+        f'What speaks for <strong id="explained-class">{name}</strong> ({_percent(prediction.explained.probability)}).'
         if normalised.any()
         else f'Nothing in this picture speaks for <strong id="explained-class">{name}</strong> '
         f"({_percent(prediction.explained.probability)})."
@@ -89,17 +94,25 @@ def nothing_seen() -> str:
     return ""
 
 
-def seen(prediction: Prediction, image: Pixels) -> str:
-    """The network's input, as large as pixels can be told apart, and what was lost on the way there."""
+def seen(prediction: Prediction, image: Pixels, device: str) -> str:
+    """The network's input, as large as pixels can be told apart, what it was made from, and how long the answer took.
+
+    Args:
+        prediction: Of the picture.
+        image: uint8 [H, W, 3], as it was decoded.
+        device: `cpu` or `cuda`.
+    """
     height, width, channels = prediction.seen.shape
-    colors = "shades of grey" if channels == 1 or _is_grey(prediction.seen) else "colour"
+    colors = "shades of grey" if channels == 1 or not np.ptp(prediction.seen, axis=2).any() else "colour"
+    runs_on = {"cpu": "the CPU", "cuda": "the GPU"}[device]
     return (
-        '<figure class="cw-figure cw-seen"><div class="cw-seen-row">'
+        '<figure class="cw-figure cw-seen">'
         f'<img class="cw-pixelated" src="{data_uri(prediction.seen)}" alt="The picture as the network saw it" '
         f'style="aspect-ratio: {width} / {height}">'
         "<figcaption><strong>What the network saw</strong><br>"
-        f"{width} × {height} pixels in {colors}, of your {image.shape[1]} × {image.shape[0]}.</figcaption>"
-        "</div></figure>"
+        f"{width} × {height} pixels in {colors}, from your {image.shape[1]} × {image.shape[0]}."
+        f'<br><span class="cw-note">Answered in {_milliseconds(prediction.milliseconds)} on {runs_on}.</span>'
+        "</figcaption></figure>"
     )
 
 
@@ -159,5 +172,5 @@ def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def _is_grey(picture: Pixels) -> bool:
-    return bool((picture == picture[:, :, :1]).all() and np.ptp(picture, axis=2).max() == 0)
+def _milliseconds(value: float) -> str:
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"

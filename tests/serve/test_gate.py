@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from cutaway.serve.gate import Gate
+
+
+def ask(
+    path: str = "/v1/model",
+    headers: dict[str, str] | None = None,
+    *,
+    hosts: tuple[str, ...] = (),
+    body: Callable[[], dict[str, Any]] | None = None,
+    app: Any = None,
+) -> tuple[int, dict[str, str], dict[str, Any]]:
+    """Status, headers and JSON body of one request through a gate of at most 1000 bytes."""
+    sent: list[dict[str, Any]] = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    async def receive() -> dict[str, Any]:
+        return body() if body else {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    given = [(k.encode(), v.encode()) for k, v in ({"host": "127.0.0.1:7860"} | (headers or {})).items()]
+    scope = {"type": "http", "method": "POST", "path": path, "headers": given, "query_string": b""}
+    gate = Gate(app or answer, hosts=hosts, max_body_bytes=1000, own_routes=["/v1/model"])
+    asyncio.run(gate(scope, receive, send))
+    answered = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
+    return sent[0]["status"], answered, json.loads(sent[1]["body"] or "{}")
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:7860", "127.0.0.1:1", "[::1]:7860", "192.168.1.7:7860", "tests."]
+)
+def test_answers_for_this_machine_for_numbers_and_for_named_hosts(host: str) -> None:
+    assert ask(headers={"host": host}, hosts=("tests",))[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "localhost.evil.example", "", "[", "127.0.0.1.nip.io", "user@evil.example"]
+)
+def test_forged_host_is_refused_in_words(host: str) -> None:
+    status, headers, body = ask(headers={"host": host})
+
+    assert status == 400
+    assert headers["content-type"] == "application/problem+json"
+    assert "does not answer for the host" in body["detail"]
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:9999", "http://127.0.0.1.evil.example"]
+)
+def test_foreign_origin_is_refused(origin: str) -> None:
+    assert ask(headers={"origin": origin})[0] == 403
+
+
+def test_own_origin_is_answered_also_behind_tls() -> None:
+    assert ask(headers={"origin": "http://127.0.0.1:7860"})[0] == 200
+    assert ask(headers={"origin": "https://127.0.0.1:7860"})[0] == 200
+
+
+def test_body_that_announces_too_much_is_refused_unread() -> None:
+    status, headers, body = ask(headers={"content-length": "1001"}, body=lambda: pytest.fail("was read"))
+
+    assert status == 413
+    assert headers["connection"] == "close"
+    assert "larger than" in body["detail"]
+    assert ask(headers={"content-length": "many"})[0] == 400
+
+
+def test_body_without_an_announced_length_is_stopped_while_it_comes_in() -> None:
+    from starlette.applications import Starlette
+    from starlette.responses import PlainTextResponse
+    from starlette.routing import Route
+
+    chunks = []
+
+    def endless() -> dict[str, Any]:
+        chunks.append(300)
+        return {"type": "http.request", "body": b"x" * 300, "more_body": True}
+
+    async def read(request: Any) -> PlainTextResponse:
+        return PlainTextResponse(str(len(await request.body())))
+
+    app = Starlette(routes=[Route("/v1/model", read, methods=["POST"])], exception_handlers={413: _problem})
+    status, _, body = ask(app=app, body=endless)
+
+    assert status == 413
+    assert "larger than" in body["detail"]
+    assert len(chunks) == 4  # 1200 bytes, and no more
+
+
+async def _problem(_: Any, error: Any) -> Any:
+    from cutaway.serve.gate import problem
+
+    return problem(413, "Too large", error.detail)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/gradio_api/call/classify",
+        "/gradio_api/call/v2/classify",
+        "/gradio_api/run/classify",
+        "/gradio_api/api/classify",
+        "/gradio_api/proxy=http://127.0.0.1:1/",
+        "/gradio_api/file/etc/passwd",
+        "/gradio_api/file=http://127.0.0.1/",
+        "/gradio_api/component_server",
+        "/gradio_api/process_recording",
+        "/gradio_api/vibe-edit",
+        "/gradio_api/vibe-code",
+        "/gradio_api/info",
+        "/gradio_api/deep_link",
+        "/gradio_api/stream/x/y/1/playlist-file",
+        "/monitoring",
+        "/monitoring/summary",
+        "/login",
+        "/docs",
+        "/v1/model/x",
+        "/assets",
+        "//",
+    ],
+)
+def test_doors_that_the_page_does_not_need_are_closed(path: str) -> None:
+    assert ask(path)[0] == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/assets/index.js", "/gradio_api/queue/join", "/gradio_api/upload"])
+def test_doors_that_the_page_needs_are_open(path: str) -> None:
+    assert ask(path)[0] == 200
+
+
+def test_every_answer_carries_security_headers() -> None:
+    for headers in (ask()[1], ask(headers={"host": "evil.example"})[1]):
+        assert headers["x-content-type-options"] == "nosniff"
+        assert headers["x-frame-options"] == "DENY"
+        assert headers["referrer-policy"] == "no-referrer"
+        assert "default-src 'self'" in headers["content-security-policy"]
+        assert headers["cache-control"] == "no-store"
+
+
+def test_uploaded_file_opened_by_itself_cannot_run() -> None:
+    assert "sandbox" in ask("/gradio_api/file=/tmp/x/evil.svg")[1]["content-security-policy"]

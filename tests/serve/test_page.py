@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import io
+import json
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import pytest
+from fastapi import FastAPI
+from PIL import Image
+from starlette.testclient import TestClient
+
+from cutaway.images import Limits
+from cutaway.serve import page_mount, page_parts, uploads
+from cutaway.serve.api import create_app
+from cutaway.serve.classifier import Classifier
+from cutaway.serve.page import Tab, build
+
+URL = "http://127.0.0.1"
+
+
+@pytest.fixture(scope="module")
+def classifier(model_path: Path) -> Classifier:
+    return Classifier(model_path, provider="cpu")
+
+
+@pytest.fixture(scope="module")
+def client(classifier: Classifier) -> Iterator[TestClient]:
+    with TestClient(create_app(classifier), base_url=URL) as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def bare_client(classifier: Classifier) -> Iterator[TestClient]:
+    """The page without the gate before it: the inner doors must hold alone."""
+    app = FastAPI()
+    page_mount.mount(app, lambda: build(classifier), Limits())
+    with TestClient(app, base_url=URL, raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    path = tmp_path / "secret.png"
+    path.write_bytes(png(np.zeros((8, 8, 3), np.uint8) + np.uint8([255, 0, 0])))
+    return path
+
+
+def png(pixels: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def upload(client: TestClient, data: bytes, name: str = "picture.png") -> str:
+    response = client.post("/gradio_api/upload", files={"files": (name, data)})
+    assert response.status_code == 200, response.text
+    return response.json()[0]
+
+
+def file_data(path: str) -> dict[str, Any]:
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
+
+
+def classify(client: TestClient, *data: Any, session: str = "abc") -> list[dict[str, Any]]:
+    """What the browser does when the picture changes; the messages of the answer."""
+    joined = client.post("/gradio_api/queue/join", json={"data": list(data), "fn_index": 0, "session_hash": session})
+    assert joined.status_code == 200, joined.text
+    return messages(client.get(f"/gradio_api/queue/data?session_hash={session}").text)
+
+
+def messages(stream: str) -> list[dict[str, Any]]:
+    return [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]
+
+
+def completed(answer: list[dict[str, Any]]) -> dict[str, Any]:
+    (message,) = [message for message in answer if message["msg"] == "process_completed"]
+    return message
+
+
+def test_uploaded_picture_is_classified_and_explained(client, pictures) -> None:
+    answer = completed(classify(client, file_data(upload(client, png(pictures("blue", 20, 20)))), -1))
+
+    assert answer["success"]
+    label, explanation, seen = answer["output"]["data"]
+    assert label["label"] == "blue"
+    assert [c["label"] for c in label["confidences"]][:2] == ["blue", "grey"]
+    assert 'id="explained-class">blue<' in explanation
+    assert explanation.count("data:image/png;base64,") == 2
+    assert "8 × 8 pixels in colour, from your 20 × 20" in seen
+
+
+def test_another_class_is_explained_when_asked(client, pictures) -> None:
+    path = upload(client, png(pictures("blue")))
+
+    explanation = completed(classify(client, file_data(path), 3))["output"]["data"][1]
+    assert 'id="explained-class">grey<' in explanation
+    explanation = completed(classify(client, file_data(path), 0))["output"]["data"][1]
+    assert "Nothing in this picture speaks for" in explanation
+    assert 'id="explained-class">red<' in explanation
+
+
+def test_no_picture_gives_the_empty_page(client) -> None:
+    label, explanation, seen = completed(classify(client, None, -1))["output"]["data"]
+
+    assert label == {}
+    assert "will be shown here" in explanation
+    assert seen == ""
+
+
+def test_broken_picture_is_told_in_words_and_leaves_no_stale_answer(client) -> None:
+    answer = classify(client, file_data(upload(client, b"not a picture", "<b>x.png")), -1)
+
+    (toast,) = [message for message in answer if message["msg"] == "log"]
+    assert toast["level"] == "warning"
+    assert len(toast["log"]) > 20
+    assert "<" not in toast["log"]
+    assert completed(answer)["output"]["data"][0] == {}
+
+
+ATTACKS = {
+    "absolute": lambda secret: str(secret),
+    "system file": lambda secret: "/etc/passwd",
+    "upwards": lambda secret: (
+        f"{uploads.upload_folder()}/../{secret.relative_to('/tmp') if secret.is_relative_to('/tmp') else secret}"
+    ),
+    "relative": lambda secret: os.path.relpath(secret),
+    "folder": lambda secret: str(uploads.upload_folder()),
+    "missing": lambda secret: f"{uploads.upload_folder()}/missing.png",
+    "empty": lambda secret: "",
+    "null byte": lambda secret: "/etc/pass\0wd",
+    "address": lambda secret: "http://127.0.0.1:9/secret.png",
+    "file address": lambda secret: f"file://{secret}",
+    "look-alike folder": lambda secret: f"{uploads.upload_folder()}-other/x.png",
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+@pytest.mark.parametrize("argument", [0, 1])
+def test_no_other_file_and_no_address_is_opened(
+    client, bare_client, secret, monkeypatch, attack: str, argument: int
+) -> None:
+    opened: list[Any] = []
+
+    def note(path: Any, **_: Any) -> str:
+        opened.append(path)
+        raise FileNotFoundError(path)
+
+    monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", note)
+    monkeypatch.setattr("gradio.processing_utils.save_file_to_cache", note)
+    monkeypatch.setattr("cutaway.serve.page.decode", note)
+    before = {path for path in uploads.upload_folder().rglob("*") if path.is_file()}
+    data: list[Any] = [None, -1]
+    data[argument] = file_data(ATTACKS[attack](secret))
+
+    for each in (client, bare_client):
+        answer = classify(each, *data, session=f"s{attack}{argument}".replace(" ", ""))
+        assert not completed(answer)["success"]
+        assert "red" not in json.dumps(answer)
+
+    assert opened == []
+    assert {path for path in uploads.upload_folder().rglob("*") if path.is_file()} == before
+
+
+def test_link_out_of_the_folder_is_not_followed(client, secret) -> None:
+    link = uploads.upload_folder() / "link.png"
+    link.symlink_to(secret)
+    try:
+        assert not completed(classify(client, file_data(str(link)), -1, session="link"))["success"]
+    finally:
+        link.unlink()
+
+
+@pytest.mark.parametrize("route", ["call/classify", "call/v2/classify", "run/classify", "api/classify", "run/predict"])
+def test_calls_by_name_are_closed_and_open_no_file_even_without_the_gate(client, bare_client, route, secret) -> None:
+    body = {"data": [file_data(str(secret)), -1]}
+
+    assert client.post(f"/gradio_api/{route}", json=body).status_code == 404
+
+    response = bare_client.post(f"/gradio_api/{route}", json=body)
+    text = response.text
+    if response.status_code == 200 and "event_id" in response.json():
+        text = bare_client.get(f"/gradio_api/call/classify/{response.json()['event_id']}").text
+    assert "red" not in text
+
+
+@pytest.mark.parametrize("client_name", ["client", "bare_client"])
+def test_file_route_gives_uploads_only(request, client_name: str, secret) -> None:
+    client = request.getfixturevalue(client_name)
+
+    assert client.get(f"/gradio_api/file={upload(client, b'mine')}").content == b"mine"
+    for path in ("/etc/passwd", str(secret), f"{uploads.upload_folder()}/../../etc/passwd", __file__):
+        assert client.get(f"/gradio_api/file={path}").status_code in (403, 404)
+
+
+def test_uploaded_svg_is_a_download_and_never_run(client) -> None:
+    svg = b"<svg xmlns='http://www.w3.org/2000/svg'><script>alert(1)</script></svg>"
+    path = upload(client, svg, "evil.svg")
+    classify(client, file_data(path), -1, session="svg")
+
+    response = client.get(f"/gradio_api/file={path}")
+
+    assert response.headers["content-disposition"].startswith("attachment")
+    assert "sandbox" in response.headers["content-security-policy"]
+
+
+def test_upload_folder_is_private() -> None:
+    assert stat.S_IMODE(uploads.upload_folder().stat().st_mode) == 0o700
+
+
+def test_oldest_uploads_go_first_when_the_folder_is_full(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(uploads, "upload_folder", lambda: tmp_path)
+    for age, name in enumerate(("old", "middle", "new")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_bytes(b"x" * 100)
+        os.utime(tmp_path / name / "a.png", (1000 + age, 1000 + age))
+
+    uploads.make_room(250)
+    assert sorted(path.parent.name for path in tmp_path.rglob("*.png")) == ["middle", "new"]
+    uploads.make_room(250)
+    assert len(list(tmp_path.rglob("*.png"))) == 2
+
+
+def test_upload_beyond_the_limit_is_refused(classifier) -> None:
+    app = FastAPI()
+    page_mount.mount(app, lambda: build(classifier), Limits(max_bytes=1000))
+    with TestClient(app, base_url=URL) as client:
+        assert client.post("/gradio_api/upload", files={"files": ("a.png", b"x" * 2000)}).status_code == 413
+
+
+def test_page_names_no_other_machine_and_writes_nothing_beside_the_source(client) -> None:
+    html = client.get("/").text
+
+    assert "input-image" in html
+    assert "fonts.googleapis" not in html
+    assert 'analytics_enabled":false' in html.replace(" ", "")
+    assert not list(Path(page_mount.__file__).parent.glob("*.pyi"))
+
+
+def test_strings_from_the_file_are_escaped(make_model, pictures) -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    classifier = Classifier(
+        make_model(
+            classes=(evil, "b", "b", "d"), network=evil, target_layer=evil, metrics={evil: 1.0}, versions={evil: evil}
+        )
+    )
+    (prediction,) = classifier([pictures("red")])
+    shown = [
+        page_parts.header(classifier),
+        page_parts.how_to_read(classifier),
+        page_parts.facts(classifier),
+        page_parts.explanation(prediction, pictures("red"), classifier.metadata.preprocessing),
+        page_parts.seen(prediction, pictures("red"), classifier.device),
+    ]
+
+    assert prediction.top[0].label == evil
+    assert not any(evil in part for part in shown)
+    assert "&lt;img" in shown[2]
+
+
+def test_classes_of_one_name_are_told_apart() -> None:
+    assert page_parts.unique_names(("a", "b", "a")) == ("a (0)", "b", "a (2)")
+
+
+def test_page_of_a_file_without_heatmaps_hides_their_part(make_model, pictures) -> None:
+    with TestClient(create_app(Classifier(make_model(target_layer=None, method=None))), base_url=URL) as client:
+        label, explanation, _ = completed(classify(client, file_data(upload(client, png(pictures("green")))), -1))[
+            "output"
+        ]["data"]
+    assert label["label"] == "green"
+    assert "data:image" not in explanation
+
+
+def test_further_tabs_are_shown(classifier) -> None:
+    blocks = build(classifier, [Tab("Layers", lambda: gr.Markdown("A table of layers"))])
+
+    config = json.dumps(blocks.get_config_file(), default=str)
+    assert "A table of layers" in config
+    assert '"label": "Layers"' in config
+
+
+def test_probabilities_never_round_to_certainty() -> None:
+    assert page_parts._percent(0.99999) == "more than 99.9%"
+    assert page_parts._percent(1e-9) == "less than 0.1%"
+    assert page_parts._percent(0.5) == "50.0%"
