@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
@@ -29,7 +28,7 @@ from cutaway.serve.answers import (
 )
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.gate import Gate, problem
-from cutaway.serve.slots import BusyError, Slots
+from cutaway.serve.slots import BusyError, Slots, in_thread
 from cutaway.serve.uploads import upload_folder
 
 Explain = Literal["none", "overlay", "numbers"]
@@ -172,7 +171,7 @@ def _add_routes(app: FastAPI) -> None:
             raise HTTPException(422, detail)
         files = await _files(request, limits.max_images)
         async with app.state.slots.place():
-            return await asyncio.to_thread(_classify, classifier, files, limits.image, top_k, explain, class_index)
+            return await in_thread(_classify, classifier, files, limits.image, top_k, explain, class_index)
 
 
 def _classify(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from cutaway.images import Limits, decode
 from cutaway.serve import page_parts
 from cutaway.serve.classifier import TOP_CLASS, Classifier
 from cutaway.serve.page_mount import STATIC, guarded, uploaded
-from cutaway.serve.slots import Slots
+from cutaway.serve.slots import Slots, in_thread
 from cutaway.serve.uploads import make_room
 
 __all__ = ["Tab", "build"]
@@ -114,7 +113,7 @@ def _classify_tab(classifier: Classifier, slots: Slots, limits: Limits) -> None:
         target = TOP_CLASS if class_index is None else int(class_index)
         try:
             async with slots.place():
-                return await asyncio.to_thread(_answer, classifier, path, target, limits)
+                return await in_thread(_answer, classifier, path, target, limits)
         except CutawayError as error:
             _toast(error)
             return blank

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar, TypeVarTuple
+
+from anyio import to_thread
 
 from cutaway.errors import CutawayError
+
+T = TypeVar("T")
+Arguments = TypeVarTuple("Arguments")
 
 
 class BusyError(CutawayError):
@@ -67,6 +73,15 @@ class Slots:
     async def idle(self) -> None:
         """Returns when nobody is at work or waiting."""
         await self._idle.wait()
+
+
+async def in_thread(function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+    """Runs a function that computes in a thread of its own, so that the server goes on answering.
+
+    Cancelled, it leaves the thread behind: `asyncio.to_thread` would hold up a server that is going down until the
+    function returns, however long that takes.
+    """
+    return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
 
 
 def _seconds(count: int) -> str:
