@@ -39,6 +39,8 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, Mapping[s
     Raises:
         BundleError: The bundle exists already, or the disk refuses.
     """
+    if path.exists():
+        raise BundleError(f"The bundle {path} exists already, and a bundle is never written over.")
     temporary = path.with_name(TEMPORARY + path.name)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -52,8 +54,6 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, Mapping[s
         manifest = manifest.model_copy(update={"files": entries})
         _write_synced(temporary / MANIFEST, manifest.to_json())
         _sync_directory(temporary)
-        if path.exists():
-            raise BundleError(f"The bundle {path} exists already, and a bundle is never written over.")
         temporary.rename(path)
         _sync_directory(path.parent)
     except OSError as error:

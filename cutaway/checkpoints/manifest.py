@@ -96,7 +96,7 @@ class Manifest(_Part):
 
     def to_json(self) -> bytes:
         """The manifest file's bytes; the same manifest always gives the same."""
-        return (json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        return (self.model_dump_json(indent=1) + "\n").encode()
 
     def digest(self) -> str:
         """SHA-256 of the manifest file, which holds the hashes of all others: the bundle's hash."""

@@ -152,7 +152,7 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
         base, _, wanted = text.rpartition("@")
     else:
         base, wanted = text, prefer
-        if (Path(text) / "manifest.json").exists():
+        if Path(text).exists() and not (Path(text) / "checkpoints").is_dir() and not Run(Path(text)).configuration.exists():
             return Stored(Path(text), read_manifest(Path(text)))
     run = Run(Path(base))
     if not run.path.is_dir():
