@@ -1,0 +1,280 @@
+"""From a network to a file on disk, judged by ONNX Runtime, captum and answers worked out by hand."""
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from cutaway.errors import ExportError, NetworkError
+from cutaway.evaluation import evaluate
+from cutaway.networks import NetworkSpec, build
+from cutaway.preprocessing import Preprocessing
+from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module
+from cutaway.serve.metadata import check_seal, from_properties
+
+TINY = Preprocessing(size=(2, 2), color="grey", mean=(0.0,), std=(1.0,))
+
+
+def metadata_of(session: ort.InferenceSession):
+    return from_properties(session.get_modelmeta().custom_metadata_map)
+
+
+@pytest.fixture(scope="module")
+def lenet_file(lenet, fashion, fashion_preprocessing, pictures, tmp_path_factory):
+    """A whole export of a bundle, with its result."""
+    restored = SimpleNamespace(
+        network=lenet,
+        spec=NetworkSpec(name="lenet5", num_classes=10, input_shape=(1, 28, 28)),
+        classes=fashion.classes,
+        preprocessing=fashion_preprocessing,
+        manifest=SimpleNamespace(metrics={"valid_accuracy": 0.5}, digest=lambda: "ab" * 32),
+    )
+    evaluation = evaluate(lenet, fashion.test, fashion_preprocessing)
+    out = tmp_path_factory.mktemp("export") / "lenet.onnx"
+    return export(restored, out, images=pictures, evaluation=evaluation), evaluation
+
+
+def test_the_file_says_what_it_is(lenet_file, fashion, fashion_preprocessing):
+    result, evaluation = lenet_file
+    data = result.path.read_bytes()
+    check_seal(data)
+    assert len(data) == result.num_bytes
+    metadata = metadata_of(ort.InferenceSession(result.path))
+    assert metadata == result.metadata
+    assert metadata.classes == fashion.classes
+    assert metadata.preprocessing == fashion_preprocessing
+    assert (metadata.network, metadata.bundle, metadata.method) == ("lenet5", "ab" * 32, "grad-cam")
+    assert metadata.metrics == {"valid_accuracy": 0.5}
+    assert np.array_equal(metadata.confusion_matrix, evaluation.confusion)
+    assert metadata.versions["torch"] == torch.__version__.split("+")[0]
+    assert metadata.verification.data == "8 given pictures"
+    assert metadata.verification.thresholds["probability_difference"] == 1e-4
+    assert result.explained
+    assert not result.why_not_explained
+
+
+def test_the_graph_is_standard_with_open_dimensions(lenet_file):
+    model = onnx.load(lenet_file[0].path, load_external_data=False)
+    onnx.checker.check_model(model, full_check=True)
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 20)]
+    shapes = {
+        value.name: [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    n = shapes["class_index"][0]
+    assert shapes == {
+        "images": [n, "H", "W", 3],
+        "class_index": [n],
+        "logits": [n, 10],
+        "probabilities": [n, 10],
+        "heatmap": [n, *shapes["heatmap"][1:]],
+    }
+    assert all(isinstance(side, int) for side in shapes["heatmap"][1:])
+    assert list(lenet_file[0].path.parent.iterdir()) == [lenet_file[0].path]
+
+
+def test_on_1000_test_pictures_probabilities_and_top_1_are_pytorch_s(lenet_file, fashion):
+    result, evaluation = lenet_file
+    session = ort.InferenceSession(result.path)
+    images = np.stack([np.repeat(fashion.test.image(n), 3, axis=2) for n in range(len(fashion.test))])
+    assert len(images) == 1000
+    probabilities = np.concatenate(
+        [
+            session.run(["probabilities"], {"images": part, "class_index": np.full(len(part), -1)})[0]
+            for part in np.array_split(images, 7)
+        ]
+    )
+    assert np.abs(probabilities - evaluation.probabilities.numpy()).max() <= 1e-5
+    assert np.array_equal(probabilities.argmax(1), evaluation.predictions.numpy())
+    assert evaluation.accuracy > 0.5
+
+
+def test_the_heat_map_is_captum_s(lenet_file, lenet, fashion, fashion_preprocessing):
+    result, _ = lenet_file
+    images = np.stack([fashion.test.image(n) for n in range(60)])
+    labels = fashion.test.labels[:60]
+    inputs = torch.from_numpy(fashion_preprocessing.normalise(images))
+    layer = lenet.get_submodule(result.metadata.target_layer)
+    theirs = LayerGradCam(lenet, layer).attribute(inputs, torch.from_numpy(labels), relu_attributions=True)
+    feeds = {"images": np.repeat(images, 3, axis=3), "class_index": labels}
+    (ours,) = ort.InferenceSession(result.path).run(["heatmap"], feeds)
+    correlations, differences = compare_heatmaps(ours, theirs[:, 0].detach().numpy())
+    assert ours.max() > 0
+    # Where two inputs of the max pooling are as good as equal, one picture's map may differ by some per cent.
+    assert (differences < 1e-4).mean() >= 0.95
+    assert np.nanmin(correlations) > 0.99
+
+
+def test_answers_worked_out_by_hand(worked_out, tmp_path):
+    result = export_module(
+        worked_out,
+        TINY,
+        ["a", "b"],
+        tmp_path / "tiny.onnx",
+        target_layer="conv",
+        images=[np.full((2, 2, 1), 9, np.uint8)],
+    )
+    pixels = np.array([[51, 255], [153, 102]], np.uint8)  # x = 0.2, 1, 0.6, 0.4
+    images = np.repeat(pixels[None, :, :, None], 3, axis=0).repeat(3, axis=3)
+    feeds = {"images": images, "class_index": np.array([0, 1, -1])}
+    logits, probabilities, heatmap = ort.InferenceSession(result.path).run(None, feeds)
+    # Means of the two maps: x -> 0.55; relu(0.5 - x) = 0.3, 0, 0, 0.1 -> 0.1. Rows [1, 2] and [3, -1]:
+    np.testing.assert_allclose(logits, [[0.75, 1.55]] * 3, atol=1e-6)
+    np.testing.assert_allclose(probabilities[0], np.exp([0.75, 1.55]) / np.exp([0.75, 1.55]).sum(), atol=1e-6)
+    # Weights of class 0: 1/4 and 2/4 over the two of four positions where the ReLU is open, on average 1/4 each; the
+    # maps at the target layer are those before the in-place ReLU: relu(x / 4 + (0.5 - x) / 4) = 1/8.
+    np.testing.assert_allclose(heatmap[0], np.full((2, 2), 0.125), atol=1e-6)
+    # Weights of class 1: 3/4 and -1/8: relu(0.875 x - 0.0625).
+    np.testing.assert_allclose(heatmap[1], [[0.1125, 0.8125], [0.4625, 0.2875]], atol=1e-6)
+    np.testing.assert_array_equal(heatmap[2], heatmap[1])
+
+
+def test_a_network_in_training_mode_is_exported_in_evaluation_mode_and_left_as_found(
+    pictures, fashion_preprocessing, tmp_path
+):
+    torch.manual_seed(0)
+    network = build(NetworkSpec(name="fashion-cnn-bn", num_classes=10, input_shape=(1, 28, 28)))
+    network.append(nn.Dropout(0.5))
+    network[0].eval()
+    network[0].weight.requires_grad_(False)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    modes, rng = [module.training for module in network.modules()], torch.get_rng_state()
+    result = export_module(network, fashion_preprocessing, list("abcdefghij"), tmp_path / "a.onnx", images=pictures)
+    assert [module.training for module in network.modules()] == modes
+    assert torch.equal(torch.get_rng_state(), rng)
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert [p.requires_grad for p in network.parameters()].count(False) == 1
+    assert all(p.grad is None for p in network.parameters())
+    images = np.stack([np.repeat(p, 3, axis=2) for p in pictures])
+    logits = ort.InferenceSession(result.path).run(["logits"], {"images": images, "class_index": np.full(8, -1)})[0]
+    with torch.no_grad():
+        expected = network.eval()(torch.from_numpy(fashion_preprocessing.normalise(np.stack(pictures))))
+    np.testing.assert_allclose(logits, expected, atol=1e-5)
+
+
+def test_a_network_without_feature_maps_is_exported_plain_and_says_so(pictures, fashion_preprocessing, tmp_path):
+    network = build(NetworkSpec(name="mlp", num_classes=10, input_shape=(1, 28, 28)))
+    classes = list("abcdefghij")
+    result = export_module(network, fashion_preprocessing, classes, tmp_path / "mlp.onnx", images=pictures)
+    assert not result.explained
+    assert "no layer whose output is a map" in result.why_not_explained
+    session = ort.InferenceSession(result.path)
+    assert [i.name for i in session.get_inputs()] == ["images"]
+    assert [o.name for o in session.get_outputs()] == ["logits", "probabilities"]
+    assert metadata_of(session).method is None
+    with pytest.raises(ExportError, match="--no-explain"):
+        export_module(network, fashion_preprocessing, classes, tmp_path / "no.onnx", images=pictures, explain=True)
+    with pytest.raises(NetworkError, match="has no layer 'nowhere'"):
+        export_module(network, fashion_preprocessing, classes, tmp_path / "no.onnx", target_layer="nowhere")
+    assert not (tmp_path / "no.onnx").exists()
+
+
+def test_the_float_form_takes_normalised_inputs(lenet, pictures, fashion_preprocessing, tmp_path):
+    out, classes = tmp_path / "float.onnx", list("abcdefghij")
+    result = export_module(
+        lenet, fashion_preprocessing, classes, out, images=pictures, input_form="float", explain=False
+    )
+    session = ort.InferenceSession(out)
+    assert metadata_of(session).input == "float"
+    assert session.get_inputs()[0].type == "tensor(float)"
+    assert session.get_inputs()[0].shape[1:] == [1, 28, 28]
+    inputs = fashion_preprocessing.normalise(np.stack(pictures[:5]))
+    with torch.no_grad():
+        np.testing.assert_allclose(
+            session.run(["logits"], {"images": inputs})[0], lenet(torch.from_numpy(inputs)), atol=1e-5
+        )
+    assert result.figures.batch_sizes == (1, 3, 8, 3)
+    assert result.figures.picture_sizes == ()
+
+
+class Scale(nn.Module):
+    """The end of a faulty network: whatever `change` makes of the logits."""
+
+    def __init__(self, change):
+        super().__init__()
+        self.change = change
+
+    def forward(self, x):
+        return self.change(x)
+
+
+FAULTS = {
+    "returns a tuple": (lambda x: (x, x), "returns a tuple"),
+    "returns the wrong number of classes": (lambda x: x[:, :1], r"must return logits \[2, 2\]"),
+    "branches on values": (lambda x: x * 2 if x.sum() > 0 else x, "cannot be exported"),
+    "depends on the batch": (lambda x: x - x.mean(0), "disagrees with PyTorch"),
+    "bakes the batch in": (lambda x: x.reshape(2, 2), "batch size"),
+    "fails": (lambda x: x @ torch.ones(3, 2), "does not run on inputs"),
+    "gives no numbers": (lambda x: x * float("nan"), "disagrees with PyTorch"),
+    "cuts off gradients": (lambda x: x.detach() + 0, "cuts off gradients"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_network_is_a_clear_error_and_leaves_no_file(fault, worked_out, tmp_path):
+    change, message = FAULTS[fault]
+    network = nn.Sequential(worked_out, Scale(change))
+    pictures = list(np.random.default_rng(0).integers(0, 256, (8, 2, 2, 1), dtype=np.uint8))
+    with pytest.raises(ExportError, match=message):
+        export_module(network, TINY, ["a", "b"], tmp_path / "x.onnx", target_layer="0.conv", images=pictures)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_disagrees_leaves_the_earlier_one(worked_out, tmp_path):
+    out = tmp_path / "x.onnx"
+    out.write_bytes(b"earlier")
+    with pytest.raises(ExportError, match="heat-maps disagree"):
+        export_module(
+            worked_out, TINY, ["a", "b"], out, target_layer="conv", thresholds=Thresholds(heatmap_difference=-1.0)
+        )
+    assert out.read_bytes() == b"earlier"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_without_pictures_it_says_that_they_were_generated(worked_out, tmp_path):
+    shown: list[tuple[str, int | None]] = []
+
+    def track(items, description, total=None):
+        shown.append((description, total))
+        yield from items
+
+    result = export_module(worked_out, TINY, ["a", "b"], tmp_path / "x.onnx", target_layer="conv", track=track)
+    assert "generated noise" in result.metadata.verification.data
+    assert shown == [("tracing", 1), ("verifying", 4)]
+
+
+def test_the_same_network_gives_the_same_bytes_in_another_process_and_folder(tmp_path):
+    code = """
+import sys, torch
+from pathlib import Path
+from cutaway.networks import NetworkSpec, build
+from cutaway.preprocessing import Preprocessing
+from cutaway.serve.export import export_module
+torch.manual_seed(0)
+network = build(NetworkSpec(name="fashion-cnn-bn", num_classes=10, input_shape=(1, 28, 28)))
+spec = Preprocessing(size=(28, 28), color="grey", mean=(0.286,), std=(0.353,))
+result = export_module(network, spec, list("abcdefghij"), Path(sys.argv[1]))
+assert result.explained
+"""
+    root = Path(__file__).parents[3]
+    files, processes = [], []
+    for seed in ("1", "2"):
+        folder = tmp_path / f"somewhere-{seed}"
+        folder.mkdir()
+        files.append(folder / f"{seed}.onnx")
+        environment = {"PYTHONHASHSEED": seed, "PYTHONPATH": str(root), "HOME": str(folder), "PATH": "/usr/bin:/bin"}
+        command = [sys.executable, "-W", "ignore", "-c", code, files[-1]]
+        processes.append(subprocess.Popen(command, cwd=folder, env=environment))
+    assert [process.wait() for process in processes] == [0, 0]
+    first, second = (file.read_bytes() for file in files)
+    assert first == second
+    for path in (str(tmp_path), str(root), str(Path.home()), sys.prefix, ".py", "somewhere"):
+        assert path.encode() not in first

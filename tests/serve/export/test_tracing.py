@@ -1,0 +1,144 @@
+"""The traced graph against the module it came from, for every batch size, whatever the network's flags say."""
+
+import pytest
+import torch
+from torch import nn
+
+from cutaway.errors import ExportError
+from cutaway.networks.target_layers import TargetLayer
+from cutaway.serve.export.graph import Explained
+from cutaway.serve.export.methods import grad_cam
+from cutaway.serve.export.tracing import trace
+
+
+def network(**changes) -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = {
+        "conv1": nn.Conv2d(3, 8, 3, stride=2),
+        "norm1": nn.BatchNorm2d(8),
+        "relu1": nn.ReLU(inplace=True),
+        "conv2": nn.Conv2d(8, 8, 3, padding=1, groups=2),
+        "relu2": nn.ReLU(inplace=True),
+        "max": nn.MaxPool2d(3, 2, padding=1),
+        "avg": nn.AvgPool2d(2),
+        "adaptive": nn.AdaptiveAvgPool2d((3, 3)),
+        "flatten": nn.Flatten(),
+        "out": nn.Linear(72, 4),
+    } | changes
+    made = nn.Sequential()
+    for name, layer in layers.items():
+        made.add_module(name, layer)
+    return made.eval()
+
+
+def traced(net: nn.Module, target: TargetLayer, size: int = 25):
+    explained = Explained(net, target, grad_cam)
+    return explained, trace(explained, torch.zeros(2, 3, size, size), torch.tensor([-1, 0]))
+
+
+@pytest.mark.parametrize("target", ["conv1", "norm1", "conv2", "relu2"])
+@pytest.mark.parametrize("batch", [1, 2, 7])
+def test_traced_equals_autograd_for_every_batch_size(target, batch):
+    explained, graph = traced(network(), TargetLayer(target, "nchw"))
+    inputs = torch.randn(batch, 3, 25, 25)
+    class_index = torch.arange(-1, batch - 1).clamp(max=3)
+    for ours, theirs in zip(graph(inputs, class_index), explained(inputs, class_index), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert explained(inputs, class_index)[1].max() > 0
+
+
+def test_frozen_weights_give_the_same_graph_and_stay_frozen():
+    net = network()
+    _, graph = traced(net, TargetLayer("conv1", "nchw"))
+    frozen = network().requires_grad_(False)
+    _, frozen_graph = traced(frozen, TargetLayer("conv1", "nchw"))
+    assert str(graph.graph.graph) == str(frozen_graph.graph.graph)
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_parameters_keep_their_names_and_are_not_copied():
+    net = network()
+    _, graph = traced(net, TargetLayer("conv2", "nchw"))
+    assert dict(graph.named_parameters())["network.conv2.weight"] is net.conv2.weight
+    assert not list(graph.graph.parameters())
+
+
+def test_a_plain_tensor_that_the_network_holds_is_traced():
+    class Scaled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.linspace(1, 2, 8).reshape(1, 8, 1, 1)
+
+        def forward(self, x):
+            return x * self.scale
+
+    explained, graph = traced(network(max=Scaled()), TargetLayer("conv2", "nchw"))
+    inputs, class_index = torch.randn(3, 3, 25, 25), torch.tensor([-1, 2, 3])
+    torch.testing.assert_close(graph(inputs, class_index), explained(inputs, class_index))
+
+
+def test_channels_last_maps_and_tokens_are_read_in_their_layout():
+    class Permute(nn.Module):
+        def forward(self, x):
+            return x.permute(0, 2, 3, 1)
+
+    class Tokens(nn.Module):
+        def forward(self, x):
+            x = x.flatten(2).transpose(1, 2)
+            return torch.cat([x.mean(1, keepdim=True), x], 1)
+
+    class Back(nn.Module):
+        def __init__(self, tokens: bool):
+            super().__init__()
+            self.tokens = tokens
+
+        def forward(self, x):
+            return x[:, 1:].transpose(1, 2).unflatten(2, (12, 12)) if self.tokens else x.permute(0, 3, 1, 2)
+
+    inputs, class_index = torch.randn(3, 3, 25, 25), torch.tensor([-1, 2, 3])
+    expected = Explained(network(), TargetLayer("relu2", "nchw"), grad_cam)(inputs, class_index)[1]
+    for kind, target in [
+        (Permute(), TargetLayer("max.0", "nhwc")),
+        (Tokens(), TargetLayer("max.0", "tokens", (12, 12))),
+    ]:
+        pool = nn.Sequential(kind, Back(target.layout == "tokens"), nn.MaxPool2d(3, 2, padding=1))
+        _, graph = traced(network(max=pool), target)
+        torch.testing.assert_close(graph(inputs, class_index)[1], expected)
+
+
+def test_a_network_with_its_batch_size_written_in_is_refused():
+    class Fixed(nn.Module):
+        def forward(self, x):
+            return x.view(2, 72)
+
+    with pytest.raises(ExportError, match="only works for the batch size"):
+        traced(network(flatten=Fixed()), TargetLayer("conv2", "nchw"))
+
+
+def test_a_layer_that_is_called_twice_is_refused():
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.conv = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            return self.conv(self.conv(x))
+
+    with pytest.raises(ExportError, match="is called 2 times"):
+        traced(network(max=nn.Sequential(Twice(), nn.MaxPool2d(3, 2, padding=1))), TargetLayer("max.0.conv", "nchw"))
+
+
+def test_a_layer_that_the_logits_do_not_depend_on_is_said_in_words():
+    class Side(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.side = nn.Conv2d(8, 8, 1)
+
+        def forward(self, x):
+            self.side(x)
+            return x
+
+    pool = nn.Sequential(Side(), nn.MaxPool2d(3, 2, padding=1))
+    with pytest.raises(ExportError, match="do not depend on"):
+        traced(network(max=pool), TargetLayer("max.0.side", "nchw"))
