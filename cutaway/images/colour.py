@@ -18,6 +18,7 @@ _SIGNATURES: dict[Space, bytes] = {"grey": b"GRAY", "rgb": b"RGB ", "cmyk": b"CM
 _CLASSES = (b"scnr", b"mntr", b"prtr", b"spac")
 # Differences this small are rounding: such a profile is sRGB under another name, and pixels stay as they are.
 _SAME = 1
+_LEVELS = np.arange(256, dtype=np.uint8).reshape(1, 256, 1)
 
 
 def to_srgb(samples: Pixels, space: Space, icc: bytes | None) -> Pixels:
@@ -32,6 +33,9 @@ def to_srgb(samples: Pixels, space: Space, icc: bytes | None) -> Pixels:
         uint8 [H, W, 3].
     """
     transform = None if icc is None or len(icc) > MAX_PROFILE_BYTES else _transform(icc, space)
+    if transform is not None and space == "grey":
+        table: Pixels = _applied(transform, _LEVELS, space)[0]
+        return table[samples[:, :, 0]]
     if transform is not None:
         return _applied(transform, samples, space)
     if space == "rgb":
@@ -57,7 +61,7 @@ def _transform(icc: bytes, space: Space) -> ImageCms.ImageCmsTransform | None:
         probe = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
         unchanged = probe
     elif space == "grey":
-        probe = np.arange(256, dtype=np.uint8).reshape(1, 256, 1)
+        probe = _LEVELS
         unchanged = np.repeat(probe, 3, axis=2)
     else:
         return transform
@@ -71,13 +75,17 @@ def _lab_transform() -> ImageCms.ImageCmsTransform:
 
 
 def _built(profile: ImageCms.ImageCmsProfile, space: Space) -> ImageCms.ImageCmsTransform:
+    flags = ImageCms.Flags.BLACKPOINTCOMPENSATION
+    if space == "grey":
+        # littleCMS would otherwise sample the curve at 33 points, ten levels off in the shadows.
+        flags |= ImageCms.Flags.NOOPTIMIZE
     return ImageCms.ImageCmsTransform(
         profile,
         ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")),
         _MODES[space],
         "RGB",
         ImageCms.Intent.RELATIVE_COLORIMETRIC,
-        flags=ImageCms.Flags.BLACKPOINTCOMPENSATION,
+        flags=flags,
     )
 
 

@@ -34,7 +34,7 @@ _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MAX_TAG_BYTES = 2**19
 _JPEG = 7
 _COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946}  # none, CCITT, LZW, JPEG, deflate, PackBits, deflate
-_WHITE_IS_ZERO, _RGB, _YCBCR = 0, 2, 6
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
 # Tiles are usually of 128 to 1024 pixels; a larger one is allowed where the picture is as large.
 _MAX_TILE_PIXELS = 2**22
 
@@ -51,7 +51,8 @@ def read_tiff(data: bytes, canvas: Canvas) -> Raster:
     if max(bits) > 16 or set(page.numbers(_SAMPLE_FORMAT, (1,))) != {1}:
         raise Damaged("its samples are signed, floating-point or wider than 16 bits, so their white is unknown")
     _check_storage(page, width, height)
-    replaced = {}
+    # PIL would not turn more than eight bits over; _raster does.
+    replaced = {_PHOTOMETRIC: _BLACK_IS_ZERO} if photometric == _WHITE_IS_ZERO and bits[0] > 8 else {}
     luma_and_chroma = photometric == _YCBCR and compression != _JPEG and page.number(_CHANNELS, 1) == 3
     if luma_and_chroma:
         if page.numbers(_SUBSAMPLING, (2, 2)) != (1, 1):
