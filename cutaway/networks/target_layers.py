@@ -87,9 +87,22 @@ def find_target_layer(network: nn.Module, input_shape: tuple[int, int, int], nam
     return found
 
 
-def spatial_layers(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[str, ...]:
-    """The names of all layers that a class activation map can be read at, in the order in which they end."""
-    return tuple(visit.name for visit in _Run(network, input_shape).candidates)
+def spatial_layers(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[TargetLayer, ...]:
+    """All layers that a class activation map can be read at, in the order in which they end."""
+    run = _Run(network, input_shape)
+    return tuple(run.target(visit) for visit in run.candidates)
+
+
+def stage_layers(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[TargetLayer, ...]:
+    """For each size that the maps take on the way, the outermost layer that ends last: `relu`, `layer1` … `layer4`."""
+    run = _Run(network, input_shape)
+    stages: dict[object, _Visit] = {}
+    for visit in run.candidates:
+        size = run.size(visit) or run.target(visit).grid
+        before = stages.get(size)
+        if before is None or visit.name.count(".") <= before.name.count("."):
+            stages[size] = visit
+    return tuple(run.target(visit) for visit in sorted(stages.values(), key=lambda visit: visit.order))
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from cutaway.errors import NetworkError
 from cutaway.networks import NetworkSpec, build
-from cutaway.networks.target_layers import TargetLayer, find_target_layer, spatial_layers
+from cutaway.networks.target_layers import TargetLayer, find_target_layer, spatial_layers, stage_layers
 
 EXPECTED = {
     "alexnet": "features.11",
@@ -230,7 +230,16 @@ def test_an_unknown_name_lists_near_ones_and_a_flat_one_lists_candidates() -> No
 
 
 def test_candidates_come_in_the_order_in_which_they_end() -> None:
-    assert spatial_layers(lenet(), (1, 28, 28)) == ("0", "1", "3", "4")
+    assert [layer.name for layer in spatial_layers(lenet(), (1, 28, 28))] == ["0", "1", "3", "4"]
+
+
+def test_stages_are_the_last_layers_of_each_size() -> None:
+    assert [layer.name for layer in stage_layers(lenet(), (1, 28, 28))] == ["1", "4"]
+    with torch.device("meta"):
+        resnet, vit = torchvision.models.resnet50(), torchvision.models.vit_b_16()
+    names = [layer.name for layer in stage_layers(resnet, (3, 224, 224))]
+    assert names == ["relu", "layer1", "layer2", "layer3", "layer4"]
+    assert [layer.name for layer in stage_layers(vit, (3, 224, 224))] == ["encoder"]
 
 
 def test_the_network_is_left_as_it_was() -> None:

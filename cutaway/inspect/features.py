@@ -1,0 +1,115 @@
+"""What a network computes on the way: feature maps of pictures, and the kernels of the first convolution."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.errors import InspectionError
+from cutaway.hooks import capture, untouched
+from cutaway.networks.target_layers import TargetLayer, find_target_layer, stage_layers
+
+
+@dataclass(frozen=True)
+class FeatureMaps:
+    """One layer's maps of a few pictures.
+
+    Attributes:
+        layer: Where they were read.
+        maps: float32 [N, C, h, w], on the CPU.
+    """
+
+    layer: TargetLayer
+    maps: Tensor
+
+    @property
+    def strength(self) -> Tensor:
+        """How active each channel is on each picture, the mean of its absolute values: float32 [N, C]."""
+        return self.maps.abs().mean((2, 3))
+
+    def strongest(self, picture: int, limit: int) -> list[int]:
+        """The most active channels on one picture, the strongest first."""
+        order = self.strength[picture].argsort(descending=True, stable=True)
+        return [int(channel) for channel in order[:limit]]
+
+    @property
+    def silent(self) -> list[int]:
+        """Channels that are zero everywhere on all of these pictures; on a whole data set they would be dead."""
+        return [int(channel) for channel in (self.maps.abs().amax((0, 2, 3)) == 0).nonzero()[:, 0]]
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """The first convolution's weights.
+
+    Attributes:
+        layer: Its name.
+        weights: float32 [C_out, C_in, h, w], on the CPU.
+    """
+
+    layer: str
+    weights: Tensor
+
+
+def feature_maps(
+    network: nn.Module, inputs: Tensor, layers: str | Iterable[str] | None = None
+) -> tuple[FeatureMaps, ...]:
+    """Reads the maps that layers make of pictures.
+
+    The network runs in evaluation mode and is left as it was; in-place operations after a layer change nothing.
+
+    Args:
+        network: Any network of pictures.
+        inputs: float [N, C, H, W], preprocessed.
+        layers: Names of layers that return maps; for each size of map the last layer if None.
+
+    Returns:
+        One entry per layer, in the order in which the layers end.
+
+    Raises:
+        NetworkError: A layer is missing or returns no maps.
+        InspectionError: The inputs are no batch, or the network has no layer with maps.
+
+    Example:
+        >>> for found in feature_maps(network, images, ["layer1", "layer4"]):
+        ...     print(found.layer.name, found.maps.shape, found.strongest(picture=0, limit=4))
+    """
+    if inputs.dim() != 4 or len(inputs) == 0:
+        raise InspectionError(
+            f"Feature maps need a batch of pictures [N, C, H, W], not {list(inputs.shape)}.",
+            hint="Put one picture into a batch with `picture[None]`.",
+        )
+    shape = (int(inputs.shape[1]), int(inputs.shape[2]), int(inputs.shape[3]))
+    if layers is None:
+        targets = stage_layers(network, shape)
+    else:
+        names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
+        targets = tuple(find_target_layer(network, shape, name) for name in names)
+    if not targets:
+        raise InspectionError(
+            f"{type(network).__name__} has no layer whose output is a map of the picture.",
+            hint="A network of linear layers alone has none.",
+        )
+    parameter = next(network.parameters(), None)
+    if parameter is not None:
+        inputs = inputs.to(parameter.device)
+    with untouched(network), torch.no_grad():
+        network.eval()
+        with capture(network, [target.name for target in targets]) as captured:
+            network(inputs)
+    by_name = {target.name: target for target in targets}
+    return tuple(
+        FeatureMaps(by_name[call.layer], by_name[call.layer].as_maps(call.tensor).float().cpu().contiguous())
+        for call in captured.all_calls
+    )
+
+
+def first_kernels(network: nn.Module) -> Kernels | None:
+    """The weights of the first two-dimensional convolution, or None where there is none."""
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Conv2d):
+            return Kernels(name, module.weight.detach().float().cpu().clone())
+    return None
