@@ -62,11 +62,7 @@ def load_fashion_mnist_sample(seed: int) -> Dataset:
 def load_fashion_mnist(seed: int) -> Dataset:
     """All 60,000 training and 10,000 test images: Debian's package, else the cache, else torchvision's download."""
     cache = cache_folder()
-    places = {
-        DEBIAN_FASHION_MNIST: "Debian's package dataset-fashion-mnist",
-        cache / "fashion-mnist": "the cache",
-        cache / "FashionMNIST" / "raw": "torchvision's download",
-    }
+    places = _fashion_mnist_places(cache)
     found = next((folder for folder in places if _idx_files(folder) is not None), None)
     if found is None:
         advice = (
@@ -78,6 +74,19 @@ def load_fashion_mnist(seed: int) -> Dataset:
         _download("FashionMNIST", "fashion-mnist", cache, advice)
         found = cache / "FashionMNIST" / "raw"
     return _from_idx("fashion-mnist", FASHION_CLASSES, found, seed, places[found])
+
+
+def fashion_mnist_is_here() -> bool:
+    """Whether the full Fashion-MNIST lies on this machine already, so that loading it downloads nothing."""
+    return any(_idx_files(folder) is not None for folder in _fashion_mnist_places(cache_folder()))
+
+
+def _fashion_mnist_places(cache: Path) -> dict[Path, str]:
+    return {
+        DEBIAN_FASHION_MNIST: "Debian's package dataset-fashion-mnist",
+        cache / "fashion-mnist": "the cache",
+        cache / "FashionMNIST" / "raw": "torchvision's download",
+    }
 
 
 def load_mnist(seed: int) -> Dataset:

@@ -47,7 +47,7 @@ def read_idx(path: Path, *, num_dimensions: int) -> npt.NDArray[np.uint8]:
             f"{path} {problem}: the header promises {expected} bytes of {list(shape)}.",
             hint="Delete it and fetch it again.",
         )
-    return np.frombuffer(bytes(body), dtype=np.uint8).reshape(shape)
+    return np.frombuffer(body, dtype=np.uint8).reshape(shape)
 
 
 def _shape(path: Path, header: bytes, num_dimensions: int) -> tuple[int, ...]:

@@ -62,7 +62,9 @@ def decode(source: bytes | Path, *, limits: Limits = DEFAULT_LIMITS) -> Pixels:
         )
     try:
         raster = _raster(data, Canvas(limits.max_pixels))
-        return upright(_over_white(to_srgb(raster.samples, raster.space, raster.icc), raster.alpha), raster.orientation)
+        colors = to_srgb(raster.samples, raster.space, raster.icc)
+        # PIL gives memory that must not be written to, and torch warns about it.
+        return np.require(upright(_over_white(colors, raster.alpha), raster.orientation), requirements=["C", "W"])
     except ImageError:
         raise
     except Damaged as error:

@@ -60,6 +60,7 @@ def test_opaque_pictures_have_the_pixels_that_pil_converts_to(encoded, kind, opt
     decoded = decode(data)
     assert decoded.dtype == np.uint8
     assert decoded.flags.c_contiguous
+    assert decoded.flags.writeable
     np.testing.assert_array_equal(decoded, expected)
 
 
