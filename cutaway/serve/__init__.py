@@ -11,14 +11,19 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cutaway.serve.api import create_app
     from cutaway.serve.classifier import Classifier, Prediction, Score
+    from cutaway.serve.export import ExportResult, export_module
+    from cutaway.serve.metadata import Metadata
 
-__all__ = ["Classifier", "Prediction", "Score", "create_app"]
+__all__ = ["Classifier", "ExportResult", "Metadata", "Prediction", "Score", "create_app", "export_module"]
 
 _HOMES = {
     "Classifier": "cutaway.serve.classifier",
+    "ExportResult": "cutaway.serve.export",
+    "Metadata": "cutaway.serve.metadata",
     "Prediction": "cutaway.serve.classifier",
     "Score": "cutaway.serve.classifier",
     "create_app": "cutaway.serve.api",
+    "export_module": "cutaway.serve.export",
 }
 
 

@@ -55,9 +55,19 @@ class Explained(nn.Module):
             )
         chosen = torch.where(class_index < 0, logits.argmax(1), class_index)
         one_hot = (torch.arange(logits.shape[1], device=logits.device) == chosen[:, None]).to(logits.dtype)
-        (gradients,) = torch.autograd.grad(logits, leaves[0], grad_outputs=one_hot)
+        gradients = self._gradients(logits, leaves[0], one_hot)
         heatmap = self.method(self.target.as_maps(leaves[0].detach()), self.target.as_maps(gradients))
         return logits.detach(), heatmap
+
+    def _gradients(self, logits: Tensor, leaf: Tensor, one_hot: Tensor) -> Tensor:
+        if logits.requires_grad:
+            (gradients,) = torch.autograd.grad(logits, leaf, grad_outputs=one_hot, allow_unused=True)
+            if gradients is not None:
+                return gradients
+        raise ExportError(
+            f"The logits do not depend on target layer '{self.target.name}', or the network cuts off gradients.",
+            hint="Choose a layer on the way to the logits with --target-layer, or export with --no-explain.",
+        )
 
 
 class PlainGraph(nn.Module):

@@ -32,13 +32,13 @@ def whole_or_nothing(out: Path, data: bytes) -> Iterator[Path]:
         raise ExportError(f"{out} is a folder.", hint="Give the name of a file: --out model.onnx.")
     # An .onnx ending, because some readers go by it; a leading dot, because nobody should find it.
     temporary = out.parent / f".tmp-{secrets.token_hex(4)}-{out.name}"
+    with _said_in_words(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     try:
-        with _said_in_words(out):
-            out.parent.mkdir(parents=True, exist_ok=True)
-            with temporary.open("xb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
+        with _said_in_words(out), temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
         yield temporary
         with _said_in_words(out):
             temporary.replace(out)
