@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from cutaway.datasets.cache import cache_folder
 from cutaway.datasets.dataset import Dataset, Split, fingerprint
 from cutaway.datasets.idx import read_idx
 from cutaway.datasets.splitting import stratified
@@ -42,12 +42,6 @@ _IDX_FILES = (
     "t10k-images-idx3-ubyte",
     "t10k-labels-idx1-ubyte",
 )
-
-
-def cache_folder() -> Path:
-    """Where downloaded data sets lie: `cutaway` in $XDG_CACHE_HOME, or in ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if Path(base).is_absolute() else Path.home() / ".cache") / "cutaway"
 
 
 def load_fashion_mnist_sample(seed: int) -> Dataset:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cutaway.datasets.cache import known_to_be_whole, remember_as_whole
 from cutaway.datasets.dataset import SPLITS, Dataset, Split, fingerprint
 from cutaway.datasets.naming import natural_order
 from cutaway.datasets.splitting import stratified
@@ -49,7 +50,9 @@ def assemble(
     track: Track,
     num_ignored: int = 0,
 ) -> Dataset:
-    """Decodes every picture once to be sure of it, and splits what the data leaves unsplit.
+    """Makes sure that every picture can be decoded, and splits what the data leaves unsplit.
+
+    Pictures are decoded to be sure of them only where that was not done before for the same bytes.
 
     Args:
         name: The data set's name, without a path.
@@ -90,31 +93,44 @@ def named(problems: Sequence[str]) -> str:
 def _readable(
     name: str, pictures: Sequence[Picture], skip_unreadable: bool, track: Track
 ) -> tuple[list[Picture], list[bytes], int]:
-    """The pictures that can be decoded, the hash of each, and how many cannot be."""
-    found, hashes, problems = [], [], []
-    checks = in_threads(_hash_or_problem, pictures)
-    for picture, check in zip(pictures, track(checks, "Checking pictures", len(pictures)), strict=True):
-        if isinstance(check, bytes):
-            found.append(picture)
-            hashes.append(check)
-        else:
-            problems.append(check)
+    """The pictures that can be decoded, the SHA-256 of each, and how many cannot be."""
+    hashes = list(track(in_threads(_hash_or_problem, pictures), "Reading pictures", len(pictures)))
+    present = [picture for picture, outcome in zip(pictures, hashes, strict=True) if isinstance(outcome, bytes)]
+    outcomes = hashes
+    if not known_to_be_whole(outcome for outcome in hashes if isinstance(outcome, bytes)):
+        checked = iter(list(track(in_threads(_problem, present), "Checking pictures", len(present))))
+        outcomes = [next(checked) or outcome if isinstance(outcome, bytes) else outcome for outcome in hashes]
+    problems = [outcome for outcome in outcomes if isinstance(outcome, str)]
     if problems and not skip_unreadable:
         raise DataError(
             f"{len(problems)} of {len(pictures)} pictures in {name} cannot be read: {named(problems)}.",
             hint="Repair or remove them, or go on without them: --skip-unreadable.",
         )
-    return found, hashes, len(problems)
+    whole = [(picture, out) for picture, out in zip(pictures, outcomes, strict=True) if isinstance(out, bytes)]
+    remember_as_whole(digest for _, digest in whole)
+    return [picture for picture, _ in whole], [digest for _, digest in whole], len(problems)
 
 
 def _hash_or_problem(picture: Picture) -> bytes | str:
     try:
-        data = read_bytes(picture.path)
-        decode(data)
+        return hashlib.sha256(read_bytes(picture.path)).digest()
     except ImageError as error:
-        reason = error.message.removeprefix(f"{str(picture.path)!r} ").removeprefix("The picture ").rstrip(".")
-        return f"{picture.key} ({reason})"
-    return hashlib.sha256(data).digest()
+        return _told(picture, error)
+
+
+def _problem(picture: Picture) -> str | None:
+    """Why the picture cannot be decoded; None where it can."""
+    try:
+        decode(picture.path)
+    except ImageError as error:
+        return _told(picture, error)
+    return None
+
+
+def _told(picture: Picture, error: ImageError) -> str:
+    names = (f"{str(picture.path)!r} ", f"{picture.path.name!r} ")
+    reason = next((error.message.removeprefix(name) for name in names if error.message.startswith(name)), error.message)
+    return f"{picture.key} ({reason.rstrip('.')})"
 
 
 def _membership(name: str, pictures: Sequence[Picture], classes: Sequence[str], seed: int) -> dict[str, Sequence[int]]:

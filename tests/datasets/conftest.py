@@ -10,6 +10,12 @@ import pytest
 from PIL import Image
 
 
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch) -> None:
+    """Tests neither read nor fill the person's own cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own-cache"))
+
+
 @pytest.fixture
 def make_folder(tmp_path) -> Callable[..., Path]:
     """make_folder({"cat/1.png": 10, ...}): one small grey picture per name, of that level; None writes junk."""

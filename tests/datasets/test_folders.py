@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cutaway import datasets
-from cutaway.datasets import folders
+from cutaway.datasets import folders, pictures
 from cutaway.errors import DataError
 
 pytestmark = pytest.mark.filterwarnings("error")
@@ -197,7 +197,28 @@ class TestWhatIsThere:
                 yield item
 
         load(make_folder(pets), track=track)
-        assert seen == [("Checking pictures", 50)] * 50
+        assert seen == [("Reading pictures", 50)] * 50 + [("Checking pictures", 50)] * 50
+
+    def test_pictures_are_decoded_once_and_again_where_their_bytes_change(self, make_folder, pets, monkeypatch):
+        folder = make_folder(pets)
+        decoded = []
+        real = pictures.decode
+        monkeypatch.setattr(pictures, "decode", lambda path: decoded.append(path) or real(path))
+        first = load(folder)
+        assert len(decoded) == 50
+        again = load(folder, seed=0)
+        assert len(decoded) == 50
+        assert again.fingerprint == first.fingerprint
+        (folder / "cat" / "3.png").write_bytes(b"\x89PNG\r\n\x1a\njunk")
+        with pytest.raises(DataError, match="1 of 50 pictures"):
+            load(folder)
+        with pytest.raises(DataError, match="1 of 50 pictures"):
+            load(folder)
+
+    def test_a_cache_that_cannot_be_written_does_no_harm(self, make_folder, pets, monkeypatch, tmp_path):
+        (tmp_path / "blocked").write_text("a file where the cache should be")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "blocked"))
+        assert len(load(make_folder(pets)).train) == 40
 
 
 class TestRefusals:

@@ -6,6 +6,7 @@ import io
 import os
 import struct
 import tracemalloc
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -295,3 +296,22 @@ def test_row_sizes_that_guard_uncompressed_tiff():
         "RGBXX": 40,
     }
     assert {mode: tiff_module._bits_per_pixel(mode) for mode in sizes} == sizes
+
+
+def test_interlaced_png(make_png):
+    colors = RNG.integers(0, 256, (11, 13, 3), dtype=np.uint8)
+    # Adam7: first row, first column, row step, column step of each pass.
+    passes = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+    rows = [row.tobytes() for top, left, down, right in passes for row in colors[top::down, left::right]]
+    data = bytearray(make_png(13, 11, 8, 2, rows))
+    data[28] = 1
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    np.testing.assert_array_equal(decode(bytes(data)), colors)
+
+
+def test_jpeg_stored_as_rgb_and_with_restart_markers(encoded):
+    for options in ({"keep_rgb": True}, {"restart_marker_blocks": 1}, {"restart_marker_rows": 1, "progressive": True}):
+        data = encoded(Image.fromarray(SMOOTH), "JPEG", **options)
+        with Image.open(io.BytesIO(data)) as reference:
+            np.testing.assert_array_equal(decode(data), np.asarray(reference))
+        assert np.abs(decode(data).astype(int) - SMOOTH).mean() < 12
