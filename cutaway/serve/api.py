@@ -96,6 +96,8 @@ def create_app(
         docs_url=None,  # its scripts would come from another machine
         redoc_url=None,
         openapi_url="/openapi.json",
+        # Not by somebody's environment variables: what is measured goes where the person running it says.
+        telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
         lifespan=_lifespan,
     )
     app.state.classifier, app.state.limits, app.state.slots = classifier, limits, slots

@@ -104,13 +104,15 @@ def seen(prediction: Prediction, image: Pixels, device: str) -> str:
     """
     height, width, channels = prediction.seen.shape
     colors = "shades of grey" if channels == 1 or not np.ptp(prediction.seen, axis=2).any() else "colour"
+    same = image.shape[:2] == (height, width)
+    made_from = "" if same else f", from your {_size(*image.shape[:2])}"
     runs_on = {"cpu": "the CPU", "cuda": "the GPU"}[device]
     return (
         '<figure class="cw-figure cw-seen">'
         f'<img class="cw-pixelated" src="{data_uri(prediction.seen)}" alt="The picture as the network saw it" '
         f'style="aspect-ratio: {width} / {height}">'
         "<figcaption><strong>What the network saw</strong><br>"
-        f"{width} × {height} pixels in {colors}, from your {image.shape[1]} × {image.shape[0]}."
+        f"{_size(height, width)} pixels in {colors}{made_from}."
         f'<br><span class="cw-note">Answered in {_milliseconds(prediction.milliseconds)} on {runs_on}.</span>'
         "</figcaption></figure>"
     )
@@ -121,9 +123,9 @@ def facts(classifier: Classifier) -> str:
     metadata = classifier.metadata
     preprocessing = metadata.preprocessing
     resize = (
-        f"resized to {preprocessing.size[1]} × {preprocessing.size[0]}"
+        f"resized to {_size(*preprocessing.size)}"
         if preprocessing.resize == "stretch"
-        else f"shorter side to {preprocessing.resize_to}, centre {preprocessing.size[1]} × {preprocessing.size[0]}"
+        else f"shorter side to {preprocessing.resize_to}, centre {_size(*preprocessing.size)}"
     )
     color = {"rgb": "colour", "grey": "grey", "grey3": "grey in three channels"}[preprocessing.color]
     terms = [
@@ -170,6 +172,11 @@ def _percent(probability: float) -> str:
 
 def _counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
+
+
+def _size(height: int, width: int) -> str:
+    """Width times height, as people say it, never broken over two lines."""
+    return f"{width}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{height}"
 
 
 def _milliseconds(value: float) -> str:

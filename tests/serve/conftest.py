@@ -109,3 +109,37 @@ def picture(color: Color, height: int = 8, width: int = 8) -> np.ndarray:
 @pytest.fixture(scope="session")
 def pictures() -> Callable[..., np.ndarray]:
     return picture
+
+
+@pytest.fixture(scope="session")
+def fashion_split() -> Any:
+    """The embedded sample's test split."""
+    pytest.importorskip("torch")
+    from cutaway import datasets
+
+    return datasets.load("fashion-mnist-sample").test
+
+
+@pytest.fixture(scope="session")
+def fashion_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real file of the project's own export: fixed filters under a head that is solved for, not trained."""
+    torch = pytest.importorskip("torch")
+    from cutaway import datasets
+    from cutaway.preprocessing.tensors import Preprocess
+    from cutaway.serve.export import export_module
+
+    data = datasets.load("fashion-mnist-sample")
+    preprocessing = Preprocessing(size=(28, 28), color="grey", mean=(0.286,), std=(0.353,))
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.manual_seed(0)
+        filters = torch.nn.Sequential(torch.nn.Conv2d(1, 12, 5, stride=2), torch.nn.ReLU(), torch.nn.MaxPool2d(2))
+        features = filters(Preprocess(preprocessing)(torch.from_numpy(data.train.images))).flatten(1)
+        head = torch.nn.Linear(features.shape[1], len(data.classes))
+        targets = torch.nn.functional.one_hot(torch.from_numpy(data.train.labels)).float() * 10
+        ridge = features.t() @ features + 100 * torch.eye(features.shape[1])
+        head.weight.copy_(torch.linalg.solve(ridge, features.t() @ (targets - 1)).t())
+        head.bias.fill_(1.0)
+    network = torch.nn.Sequential(*filters, torch.nn.Flatten(), head)
+    path = tmp_path_factory.mktemp("fashion") / "fashion.onnx"
+    export_module(network, preprocessing, data.classes, path, images=[data.test.image(i) for i in range(8)])
+    return path

@@ -91,6 +91,46 @@ def test_frame_around_a_crop_is_cut_off_again_by_the_same_preprocessing(make_mod
         np.testing.assert_array_equal(prediction.seen, preprocessing.picture(photo))
 
 
+@pytest.mark.parametrize("resize_to", [None, 28])
+def test_resizing_before_the_graph_changes_nothing_in_a_real_export(resize_to, tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    import onnxruntime
+
+    from cutaway.serve.export import export_module
+
+    preprocessing = Preprocessing(
+        size=(24, 20),
+        resize="stretch" if resize_to is None else "shorter",
+        resize_to=resize_to,
+        interpolation="bicubic",
+        mean=(0.5, 0.4, 0.3),
+        std=(0.2, 0.3, 0.4),
+    )
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(
+        torch.nn.Conv2d(3, 6, 3),
+        torch.nn.ReLU(),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(6, 4),
+    )
+    path = tmp_path / "model.onnx"
+    export_module(network, preprocessing, ("a", "b", "c", "d"), path)
+    classifier = Classifier(path, provider="cpu")
+    session = onnxruntime.InferenceSession(path)
+
+    for height, width in [(300, 200), (31, 77), (9, 14), (28, 28)]:
+        photo = np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8)
+        raw = session.run(["probabilities", "heatmap"], {"images": photo[None], "class_index": np.array([2])})
+        (prediction,) = classifier([photo], class_index=2)
+        np.testing.assert_allclose(prediction.probabilities, raw[0][0], atol=1e-6)
+        np.testing.assert_allclose(prediction.heatmap, raw[1][0], atol=1e-6)
+        with torch.no_grad():
+            inputs = torch.from_numpy(preprocessing.normalise(preprocessing.picture(photo)[None]))
+            expected = network.eval()(inputs).softmax(1)[0]
+        np.testing.assert_allclose(prediction.probabilities, expected.numpy(), atol=1e-5)
+
+
 def test_normalised_input_form_gives_the_same_answers(classifier, make_model) -> None:
     as_floats = Classifier(make_model(input="float"))
     photo = np.random.default_rng(1).integers(0, 256, (30, 40, 3), dtype=np.uint8)

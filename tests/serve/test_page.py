@@ -92,7 +92,7 @@ def test_uploaded_picture_is_classified_and_explained(client, pictures) -> None:
     assert [c["label"] for c in label["confidences"]][:2] == ["blue", "grey"]
     assert 'id="explained-class">blue<' in explanation
     assert explanation.count("data:image/png;base64,") == 2
-    assert "8 × 8 pixels in colour, from your 20 × 20" in seen
+    assert "8 × 8 pixels in colour, from your 20 × 20" in seen.replace("\N{NO-BREAK SPACE}", " ")
 
 
 def test_another_class_is_explained_when_asked(client, pictures) -> None:

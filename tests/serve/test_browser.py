@@ -1,0 +1,224 @@
+"""The page in headless Chromium: what a visitor does, and that nothing is asked of another machine meanwhile."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cutaway.serve.api import create_app
+from cutaway.serve.classifier import Classifier
+from cutaway.serve.server import running
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--no-first-run", "--disable-quic", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    path = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        reason = "no Chromium or no Playwright: apt-get install chromium; pip install playwright"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def classifier(fashion_model: Path) -> Classifier:
+    return Classifier(fashion_model, provider="cpu")
+
+
+@pytest.fixture(scope="module")
+def url(classifier: Classifier) -> Iterator[str]:
+    with running(create_app(classifier)) as address:
+        yield address
+
+
+@pytest.fixture
+def pictures_on_disk(fashion_split: Any, tmp_path: Path) -> list[Path]:
+    paths = []
+    for index in range(6):
+        paths.append(tmp_path / f"{index}.png")
+        Image.fromarray(fashion_split.image(index)[:, :, 0]).save(paths[-1])
+    return paths
+
+
+@contextmanager
+def opened(browser: Any, url: str, width: int = 1280, height: int = 900, scheme: str = "light") -> Iterator[Any]:
+    """The page, which fails the test on any console error and any request to another machine."""
+    complaints: list[str] = []
+    context = browser.new_context(
+        viewport={"width": width, "height": height}, color_scheme=scheme, permissions=["camera", "clipboard-read"]
+    )
+    page = context.new_page()
+    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on(
+        "request",
+        lambda request: (
+            None if request.url.startswith((f"{url}/", "data:", "blob:")) else complaints.append(request.url)
+        ),
+    )
+    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+    page.goto(url)
+    yield page
+    context.close()
+    assert complaints == []
+
+
+def upload(page: Any, path: Path) -> None:
+    page.locator("#input-image input[type=file]").set_input_files(path)
+
+
+def answer(page: Any) -> str:
+    from playwright.sync_api import expect
+
+    expect(page.locator("#explanation .cw-heat")).to_be_visible(timeout=30_000)
+    return str(page.locator("[data-testid='label-output-value']").inner_text())
+
+
+def pixels(page: Any, selector: str) -> np.ndarray:
+    """What an image of the page holds."""
+    source = page.locator(selector).get_attribute("src")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(source.partition(",")[2]))))
+
+
+def test_test_picture_gets_its_label_and_its_heatmap(browser, url, classifier, fashion_split, pictures_on_disk) -> None:
+    from cutaway import heatmaps
+
+    with opened(browser, url) as page:
+        upload(page, pictures_on_disk[0])
+
+        label = answer(page)
+        (expected,) = classifier([fashion_split.image(0)])
+        assert label == expected.top[0].label == classifier.classes[fashion_split.labels[0]]
+        assert page.locator("#explained-class").inner_text() == label
+        np.testing.assert_array_equal(pixels(page, "#seen img"), expected.seen[:, :, 0])
+        shown = pixels(page, "#explanation .cw-heat")
+        wanted = heatmaps.colorise(heatmaps.resize(heatmaps.normalise(expected.heatmap), *shown.shape[:2]))
+        np.testing.assert_array_equal(shown, wanted)
+        assert wanted.std() > 10
+
+
+def test_another_class_can_be_asked_for_by_keyboard(browser, url, classifier, fashion_split, pictures_on_disk) -> None:
+    from playwright.sync_api import expect
+
+    with opened(browser, url) as page:
+        upload(page, pictures_on_disk[0])
+        top = answer(page)
+        other = next(name for name in classifier.classes if name != top)
+
+        page.locator("#class-to-explain input").focus()
+        page.keyboard.press("Control+A")
+        page.keyboard.type(other)
+        page.keyboard.press("Enter")
+
+        expect(page.locator("#explained-class")).to_have_text(other)
+        assert page.locator("[data-testid='label-output-value']").inner_text() == top
+
+
+def test_slider_moves_the_heatmap_and_keeps_its_place(browser, url, pictures_on_disk) -> None:
+    from playwright.sync_api import expect
+
+    with opened(browser, url) as page:
+        upload(page, pictures_on_disk[0])
+        answer(page)
+        page.get_by_label("Opacity of the heat-map").fill("20")
+        expect(page.locator("#explanation .cw-heat")).to_have_css("opacity", "0.2")
+
+        before = page.locator("#explanation .cw-below").get_attribute("src")
+        page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+        expect(page.locator("#explanation .cw-heat")).to_have_count(0)
+        upload(page, pictures_on_disk[1])
+        answer(page)
+        assert page.locator("#explanation .cw-below").get_attribute("src") != before
+        expect(page.locator("#explanation .cw-heat")).to_have_css("opacity", "0.2")
+        expect(page.locator(".cw-opacity-value")).to_have_text("20%")
+
+
+def test_broken_picture_is_told_in_plain_words(browser, url, pictures_on_disk, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(pictures_on_disk[0].read_bytes()[:200])
+    with opened(browser, url) as page:
+        upload(page, broken)
+
+        toast = page.locator("[data-testid='toast-body']")
+        toast.wait_for(timeout=30_000)
+        assert "cannot" in toast.inner_text()
+        assert "Traceback" not in toast.inner_text()
+        assert page.locator("[data-testid='label-output-value']").count() == 0
+
+
+def test_pasted_picture_is_classified(browser, url, pictures_on_disk) -> None:
+    data = base64.b64encode(pictures_on_disk[0].read_bytes()).decode()
+    with opened(browser, url) as page:
+        page.locator("#input-image input[type=file]").wait_for(state="attached")
+        page.evaluate(
+            """async (data) => {
+                const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+                const item = new ClipboardItem({"image/png": new Blob([bytes], {type: "image/png"})});
+                navigator.clipboard.read = async () => [item];
+            }""",
+            data,
+        )
+        page.get_by_label("Paste from clipboard").click()
+        assert answer(page)
+
+
+def test_camera_picture_is_classified(browser, url) -> None:
+    with opened(browser, url) as page:
+        page.get_by_label("Capture from camera").click()
+        page.get_by_text("Click to Access Webcam").click()
+        page.get_by_label("capture photo").click()
+        assert answer(page)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(browser, url, pictures_on_disk, scheme: str) -> None:
+    with opened(browser, url, 390, 844, scheme) as page:
+        upload(page, pictures_on_disk[0])
+        answer(page)
+        page.locator("#about button").first.click()
+        page.locator(".cw-facts").wait_for()
+
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for selector in (".cw-title", ".cw-lead", "#hint .cw-note", "#seen figcaption", ".cw-facts dt", ".cw-facts dd"):
+            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+
+
+# WCAG 2 contrast of an element's text against the nearest background that is not transparent.
+CONTRAST = """(element) => {
+    const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = (color) => color.slice(0, 3).map((v) => v / 255)
+        .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    let behind = element, background = [255, 255, 255, 1];
+    while (behind) {
+        const color = rgb(getComputedStyle(behind).backgroundColor);
+        if (color.length === 3 || color[3] > 0) { background = color; break; }
+        behind = behind.parentElement;
+    }
+    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(background)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+}"""
