@@ -22,7 +22,9 @@ from cutaway.inspect.tiles import Scale, fitted, kernel_tiles, map_tile, scale_o
 from cutaway.preprocessing.spec import Pixels
 
 MOST_MAPS, MOST_KERNELS, MOST_HISTOGRAMS, MOST_CONFUSED, MOST_OPEN_ROWS = 16, 64, 48, 24, 60
-_TILE_SIDE, _PICTURE_SIDE = 96, 192
+PICTURE_SIDE = 224
+"""Pictures and overlays stand in the report at about this many pixels."""
+_TILE_SIDE = 96
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def render_report(data: ReportData) -> str:
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., str]] = {
-        "picture": lambda picture: _data_uri(fitted(picture, _PICTURE_SIDE)),
+        "picture": lambda picture: _data_uri(fitted(picture, PICTURE_SIDE)),
         "bars": charts.bars,
         "number": charts.number,
         "percent": _percent,
@@ -139,6 +141,10 @@ def render_report(data: ReportData) -> str:
     environment.filters.update(filters)
     return environment.get_template("report.html").render(
         data=data,
+        groups=(
+            ("Most confident mistakes", [sample for sample in data.samples if not sample.is_right]),
+            ("Recognised", [sample for sample in data.samples if sample.is_right]),
+        ),
         charts=charts.curves(data.journal),
         chart_size=(
             charts.WIDTH,

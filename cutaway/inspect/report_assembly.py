@@ -19,13 +19,11 @@ from cutaway.inspect.features import FeatureMaps, feature_maps, first_kernels
 from cutaway.inspect.histograms import weight_histograms
 from cutaway.inspect.layer_rendering import byte_count, count
 from cutaway.inspect.layers import layer_table
-from cutaway.inspect.report import Explanation, ReportData, SampleView
+from cutaway.inspect.report import PICTURE_SIDE, Explanation, ReportData, SampleView
 from cutaway.inspect.tiles import fitted
 from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.progress import Track, silent
-
-_OVERLAY_SIDE = 224
 
 
 def assemble_report(
@@ -37,7 +35,7 @@ def assemble_report(
     journal: Sequence[Mapping[str, Any]] = (),
     title: str | None = None,
     right: int = 10,
-    wrong: int = 8,
+    wrong: int = 9,
     target_layer: str | None = None,
     track: Track = silent,
 ) -> ReportData:
@@ -65,8 +63,8 @@ def assemble_report(
         evaluation,
         title=title or f"{restored.spec.name} on {dataset.name}",
         subtitle=(
-            f"{dataset.source} Epoch {manifest.progress.epoch}, step {manifest.progress.step}, "
-            f"saved {manifest.created}, bundle {manifest.digest()[:12]}."
+            f"{dataset.source.rstrip('.')}. Epoch {manifest.progress.epoch}, step {manifest.progress.step}, "
+            f"saved {manifest.created[:10]}, bundle {manifest.digest()[:12]}."
         ),
         # Where the data lay is nobody else's business; its name says enough.
         settings=manifest.configuration | {"data": manifest.data.name},
@@ -92,7 +90,7 @@ def report_on(
     journal: Sequence[Mapping[str, Any]] = (),
     environment: Mapping[str, str] | None = None,
     right: int = 10,
-    wrong: int = 8,
+    wrong: int = 9,
     target_layer: str | None = None,
     track: Track = silent,
 ) -> ReportData:
@@ -188,7 +186,7 @@ def _view(
     probabilities = answers.logits[index].softmax(0)
     truth, top = int(answers.labels[index]), int(probabilities.argmax())
     asked = [top] if top == truth else [top, truth]
-    large = fitted(picture, _OVERLAY_SIDE)
+    large = fitted(picture, PICTURE_SIDE)
     explanations = []
     for label in asked:
         drawn = None

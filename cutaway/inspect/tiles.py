@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from cutaway.heatmaps import color_table, colorise
+from cutaway.heatmaps import color_table
 from cutaway.preprocessing.spec import Pixels
 
 
@@ -30,9 +30,14 @@ class Scale:
     @property
     def css(self) -> str:
         """The colours as a CSS gradient from low to high."""
-        table = _signed_table() if self.is_signed else color_table()
+        table = color_ramp(self)
         stops = [table[index] for index in range(0, 256, 15)]
         return f"linear-gradient(to right, {', '.join(f'rgb({r} {g} {b})' for r, g, b in stops)})"
+
+
+def color_ramp(scale: Scale) -> Pixels:
+    """The 256 colours from a scale's low end to its high end: uint8 [256, 3]."""
+    return _signed_table() if scale.is_signed else color_table()
 
 
 def scale_of(values: Tensor) -> Scale:
@@ -49,10 +54,7 @@ def map_tile(values: Tensor, scale: Scale) -> Pixels:
     """One map as a picture: float [h, w] -> uint8 [h, w, 3]."""
     span = scale.high - scale.low
     shares = np.nan_to_num((values.numpy() - scale.low) / span if span > 0 else np.zeros(tuple(values.shape)))
-    if not scale.is_signed:
-        return colorise(shares)
-    table = _signed_table()
-    colors: Pixels = table[np.rint(np.clip(shares, 0, 1) * 255).astype(np.intp)]
+    colors: Pixels = color_ramp(scale)[np.rint(np.clip(shares, 0, 1) * 255).astype(np.intp)]
     return colors
 
 

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import io
+import math
+import sys
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cutaway.inspect.class_scores import class_scores
+from cutaway.inspect.features import FeatureMaps, Kernels
+from cutaway.inspect.figures import (
+    draw_confusion,
+    draw_feature_maps,
+    draw_histograms,
+    draw_kernels,
+    legible,
+    pixels,
+    png,
+)
+from cutaway.inspect.histograms import tensor_histogram
+from cutaway.inspect.tiles import fitted, kernel_tiles, map_tile, scale_of
+from cutaway.networks.target_layers import TargetLayer
+
+
+@pytest.fixture(autouse=True)
+def _warnings_are_errors() -> None:
+    warnings.simplefilter("error")
+
+
+def test_feature_maps_share_one_scale_with_a_colour_bar() -> None:
+    maps = torch.zeros(1, 3, 4, 4)
+    maps[0, 1] = 2
+    maps[0, 2, 0, 0] = 8
+    figure = draw_feature_maps(FeatureMaps(TargetLayer("layer1", "nchw"), maps), limit=2)
+    first, second, bar = figure.axes
+    # Channel 1 is the more active one; both are drawn against the 8 of the other.
+    assert [first.get_title(), second.get_title()] == ["1", "2"]
+    assert bar.get_ylim() == (0, 8)
+    shown = first.images[0].get_array()
+    assert np.array_equal(shown[0, 0], map_tile(torch.tensor([[2.0, 8.0]]), scale_of(torch.tensor([0.0, 8.0])))[0, 0])
+
+
+def test_scales_are_honest() -> None:
+    assert (scale_of(torch.tensor([1.0, 3.0])).low, scale_of(torch.tensor([1.0, 3.0])).high) == (0, 3)
+    signed = scale_of(torch.tensor([-1.0, 3.0, math.nan, math.inf]))
+    assert (signed.low, signed.high, signed.is_signed) == (-3, 3, True)
+    middle = map_tile(torch.tensor([[0.0, -3.0, 3.0]]), signed)[0]
+    assert np.ptp(middle[0].astype(int)) <= 3
+    assert middle[1][2] > middle[1][0]
+    assert middle[2][0] > middle[2][2]
+    # A map of nothing is dark and not stretched.
+    assert not map_tile(torch.zeros(2, 2), scale_of(torch.zeros(2, 2))).max() > 40
+    assert map_tile(torch.tensor([[math.nan]]), signed).shape == (1, 1, 3)
+
+
+def test_kernels_of_three_channels_are_colours_around_grey() -> None:
+    weights = torch.zeros(2, 3, 1, 1)
+    weights[1, 0] = -0.5
+    weights[1, 2] = 0.5
+    (grey, colour), scale = kernel_tiles(weights)
+    assert grey.tolist() == [[[128, 128, 128]]]
+    assert colour.tolist() == [[[0, 128, 255]]]
+    assert (scale.low, scale.high) == (-0.5, 0.5)
+    assert len(draw_kernels(Kernels("conv1", weights)).axes) == 2
+    # One channel has a colour bar instead.
+    assert len(draw_kernels(Kernels("conv1", weights[:, :1] + 1)).axes) == 3
+
+
+def test_small_pictures_keep_their_pixels_and_large_ones_shrink() -> None:
+    picture = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert np.array_equal(fitted(picture, 7)[::3, ::3], picture)
+    assert fitted(picture, 7).shape == (6, 6, 3)
+    assert fitted(np.zeros((100, 400, 1), np.uint8), 200).shape == (50, 200, 3)
+
+
+def test_histograms_name_what_is_not_finite() -> None:
+    shown = [tensor_histogram(f"layer{i}.weight", torch.tensor([1.0, 2.0, math.nan])) for i in range(5)]
+    figure = draw_histograms(shown, limit=3)
+    assert figure._suptitle.get_text() == "Weights: 3 of 5"
+    assert figure.axes[0].get_title(loc="left") == "layer0.weight"
+    assert figure.axes[0].texts[0].get_text() == "1 NaN, 0 infinite"
+
+
+def test_the_confusion_matrix_has_the_truth_in_its_rows() -> None:
+    logits = torch.nn.functional.one_hot(torch.tensor([0, 1, 1]), 2).float()
+    figure = draw_confusion(class_scores(SimpleNamespace(logits=logits, labels=torch.tensor([0, 0, 1])), ["a", "b"]))
+    (axes,) = figure.axes
+    assert (axes.get_ylabel(), axes.get_xlabel()) == ("truth", "prediction")
+    # One of the two samples of class 0 (row 0) was taken for class 1 (column 1).
+    assert axes.images[0].get_array().tolist() == [[0.5, 0.5], [0, 1]]
+    assert axes.get_title() == "66.7% of 3 recognised"
+
+
+def test_names_in_any_script_are_drawn_or_numbered() -> None:
+    names = ["$x^$", "кот", "\U0001f980\u9f98"]
+    answers = SimpleNamespace(logits=torch.eye(3), labels=torch.arange(3))
+    figure = draw_confusion(class_scores(answers, names))
+    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert labels[:2] == names[:2]
+    assert labels[2] == legible(names[2], "class 2")
+    png(figure)
+
+
+def test_figures_become_files_and_pixels_without_pyplot() -> None:
+    figure = draw_histograms([tensor_histogram("w", torch.randn(10))])
+    image = Image.open(io.BytesIO(png(figure, dpi=50)))
+    assert image.format == "PNG"
+    assert pixels(figure, dpi=50).shape == (image.height, image.width, 3)
+    assert png(figure, dpi=50) == png(figure, dpi=50)
+    assert "matplotlib.pyplot" not in sys.modules or "captum" in sys.modules
