@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -53,8 +56,8 @@ class Feed:
         self.workers = workers
         self.prepared = split.prepared or split.images is None
         self._preprocess = Preprocess(preprocessing).to(self.device)
-        self._labels = torch.from_numpy(split.labels).to(self.device)
-        self._images = None if split.images is None else torch.from_numpy(split.images).to(self.device)
+        self._labels = _as_tensor(split.labels).to(self.device)
+        self._images = None if split.images is None else _as_tensor(split.images).to(self.device)
 
     def __len__(self) -> int:
         return len(self.split)
@@ -118,6 +121,11 @@ class _Decoding(Dataset[Tensor | CutawayError]):
             return torch.from_numpy(self.preprocessing.picture(self.split.image(index)))
         except CutawayError as error:
             return error
+
+
+def _as_tensor(array: npt.NDArray[Any]) -> Tensor:
+    """Shares the array's memory, or copies it where it is read-only, which tensors cannot be."""
+    return torch.from_numpy(np.require(array, requirements="W"))
 
 
 def _collate(samples: list[Tensor | CutawayError]) -> Tensor | CutawayError:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from cutaway.checkpoints.bundle import TEMPORARY, read_manifest, verify_bundle
 from cutaway.checkpoints.manifest import Manifest, Progress
@@ -63,6 +64,20 @@ class Run:
     def tensorboard(self) -> Path:
         """Its event files."""
         return self.path / "tensorboard"
+
+    def journal(self) -> list[dict[str, Any]]:
+        """What training wrote down, in order, without a last line that a crash cut short."""
+        if not self.metrics_jsonl.exists():
+            return []
+        entries = []
+        for line in self.metrics_jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(entry, dict) and isinstance(entry.get("step"), int) and "kind" in entry:
+                entries.append(entry)
+        return entries
 
     def bundle_paths(self) -> list[Path]:
         """Committed bundles, whole or damaged, the oldest first."""
@@ -152,7 +167,11 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
         base, _, wanted = text.rpartition("@")
     else:
         base, wanted = text, prefer
-        if Path(text).exists() and not (Path(text) / "checkpoints").is_dir() and not Run(Path(text)).configuration.exists():
+        if (
+            Path(text).exists()
+            and not (Path(text) / "checkpoints").is_dir()
+            and not Run(Path(text)).configuration.exists()
+        ):
             return Stored(Path(text), read_manifest(Path(text)))
     run = Run(Path(base))
     if not run.path.is_dir():

@@ -54,7 +54,8 @@ class Journal:
     """
 
     def __init__(self, run: Run, *, step: int = 0, epoch: int = 0) -> None:
-        kept = [line for line in read_journal(run) if line["step"] <= step and line.get("epoch", 0) <= epoch]
+        kept = [line for line in run.journal() if line["step"] <= step and line.get("epoch", 0) <= epoch]
+        kept = [entry for entry in kept if entry["kind"] != "final"]
         _replace(run.metrics_jsonl, "".join(_line(entry) for entry in kept))
         epochs = [entry for entry in kept if entry["kind"] == "epoch"]
         _replace(run.metrics_csv, _csv([{k: v for k, v in entry.items() if k != "kind"} for entry in epochs]))
@@ -87,21 +88,6 @@ class Journal:
         """Closes the files."""
         self._lines.close()
         self._table.close()
-
-
-def read_journal(run: Run) -> list[dict[str, Any]]:
-    """A run's journal in order, without a last line that a crash cut short."""
-    if not run.metrics_jsonl.exists():
-        return []
-    entries = []
-    for line in run.metrics_jsonl.read_text(encoding="utf-8").splitlines():
-        try:
-            entry = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(entry, dict) and isinstance(entry.get("step"), int) and "kind" in entry:
-            entries.append(entry)
-    return entries
 
 
 def _line(entry: Mapping[str, Any]) -> str:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from cutaway.checkpoints import Run, find, read_tensors
 from cutaway.errors import BundleError, Interrupted
-from cutaway.train import TrainSettings, generators, read_journal, train
+from cutaway.train import TrainSettings, generators, train
 
 KILLED = Path(__file__).with_name("killed_training.py")
 
@@ -57,7 +57,7 @@ def outcome(out):
     last = find(out, prefer="last")
     untimed = [
         {k: v for k, v in entry.items() if k not in ("seconds", "images_per_second")}
-        for entry in read_journal(Run(Path(out)))
+        for entry in Run(Path(out)).journal()
     ]
     return {name: entry.sha256 for name, entry in last.manifest.files.items()}, last.path.name, untimed
 

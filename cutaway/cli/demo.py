@@ -1,0 +1,201 @@
+"""`cutaway demo`: the whole story on pictures that are here already."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from cutaway.cli.arguments import parse
+from cutaway.cli.terminal import as_percent, bars, say
+from cutaway.errors import CutawayError, SettingsError
+
+if TYPE_CHECKING:
+    from cutaway.checkpoints import Restored
+    from cutaway.datasets import Dataset
+    from cutaway.settings import TrainSettings
+
+_COMPARED = 1000
+_POLL_S = 0.02
+
+
+@dataclass(frozen=True)
+class DemoOptions:
+    """Train a small network on Fashion-MNIST, kill it, resume it, look inside, export it and serve it."""
+
+    out: Path = Path("demo")
+    """Directory for everything that is made; an earlier demo in it is replaced."""
+    full: bool | None = None
+    """The full Fashion-MNIST or the sample inside the package; by default the full set where it is on this machine."""
+    epochs: int = 3
+    """Passes over the training pictures."""
+    serve: bool = True
+    """End with the page in the browser."""
+    port: int = 7860
+    """Of the page; a free one is taken where this one is not."""
+
+
+def run_demo(arguments: Sequence[str]) -> None:
+    """Runs every step and says in a line each what it made and where."""
+    options = parse(DemoOptions, "demo", arguments)
+    from cutaway.checkpoints import restore
+    from cutaway.datasets import load
+    from cutaway.datasets.builtin import fashion_mnist_is_here
+
+    began = time.monotonic()
+    full = fashion_mnist_is_here() if options.full is None else options.full
+    settings = _settings(options, full=full)
+    _make_room(options.out)
+
+    _title(1, f"Train {settings.network} on {settings.data}, and kill it in the middle of an epoch")
+    _train_and_kill(settings)
+    _title(2, "Resume it, and compare it with a run that was never killed")
+    _resume_and_compare(settings, options.out / "uninterrupted")
+    restored = restore(settings.out)
+    dataset = load(settings.data, seed=settings.seed, track=bars)
+    _title(3, "Look inside")
+    _look_inside(restored, dataset, options.out)
+    _title(4, "Export to ONNX, and compare it with PyTorch")
+    model = _export(restored, dataset, settings.out)
+    say(f"The demo took {time.monotonic() - began:.0f} s.")
+    if options.serve:
+        _title(5, "Classify in the browser")
+        _serve(model, options.port)
+    else:
+        say(f"To classify in the browser: cutaway serve {model}")
+
+
+def _settings(options: DemoOptions, *, full: bool) -> TrainSettings:
+    from cutaway.settings import validated
+
+    return validated(
+        {
+            "data": "fashion-mnist" if full else "fashion-mnist-sample",
+            "network": "fashion-cnn-bn",
+            "out": options.out / "run",
+            "epochs": options.epochs if full else 2 * options.epochs,
+            "batch_size": 256 if full else 64,
+            "lr": 0.01,
+            "save_every": 50 if full else 20,
+            "seed": 7,
+        }
+    )
+
+
+def _make_room(out: Path) -> None:
+    """Removes what an earlier demo made, and nothing else."""
+    from cutaway.checkpoints import Run
+
+    for name in ("run", "uninterrupted"):
+        path = out / name
+        if path.exists() and not Run(path).configuration.exists() and any(path.iterdir()):
+            raise SettingsError(f"{path} is there and no demo made it.", hint="Choose another --out.")
+        shutil.rmtree(path, ignore_errors=True)
+    shutil.rmtree(out / "pictures", ignore_errors=True)
+
+
+def _title(number: int, text: str) -> None:
+    say(f"\n{number}. {text}")
+
+
+def _train_and_kill(settings: TrainSettings) -> None:
+    """Trains in another process and ends it with SIGKILL once it has saved a bundle within an epoch."""
+    from cutaway.checkpoints import Run
+
+    words = [sys.executable, "-m", "cutaway", "train"]
+    for name, value in settings.model_dump(mode="json").items():
+        if name not in ("network_arguments", "image_size") and not isinstance(value, bool):
+            words += [f"--{name.replace('_', '-')}", str(value)]
+    run = Run(settings.out)
+    with (
+        Console(stderr=True).status("training in another process"),
+        subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process,  # noqa: S603
+    ):
+        while process.poll() is None and not _killable(run.bundle_paths()):
+            time.sleep(_POLL_S)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+        elif process.returncode != 0 and process.stderr:
+            raise CutawayError(f"The training ended by itself: {process.stderr.read().strip()}")
+    newest = run.bundle_paths()[-1]
+    say(f"killed with SIGKILL (process {process.pid}); its newest bundle is {newest}")
+
+
+def _killable(bundles: list[Path]) -> bool:
+    return any("validated" in path.name for path in bundles) and "validated" not in bundles[-1].name
+
+
+def _resume_and_compare(settings: TrainSettings, twin: Path) -> None:
+    from cutaway.cli.training import epoch_teller
+    from cutaway.train import train
+
+    resumed = train(settings, track=bars, on_epoch=epoch_teller(settings.epochs), on_note=say)
+    say(f"resumed and finished: test accuracy {as_percent(resumed.test_accuracy)}, best bundle {resumed.best.path}")
+    whole = train(settings.model_copy(update={"out": twin}), track=bars)
+    hashes = [{n: entry.sha256 for n, entry in t.last.manifest.files.items()} for t in (resumed, whole)]
+    if hashes[0] != hashes[1]:
+        raise CutawayError("The resumed run differs from the uninterrupted one.", hint="Please report this.")
+    say(
+        "the resumed run equals the uninterrupted one byte for byte: weights, optimizer and generators; "
+        f"weights have SHA-256 {hashes[0]['model.safetensors'][:16]}…"
+    )
+
+
+def _look_inside(restored: Restored, dataset: Dataset, out: Path) -> None:
+    from cutaway.cli import inspecting
+
+    inspecting.show_layers(restored)
+    pictures = out / "pictures"
+    samples = [dataset.test.image(index) for index in range(8)]
+    names = [f"test-{index}" for index in range(8)]
+    for line in (
+        inspecting.write_features(restored, samples[0], pictures / "features"),
+        inspecting.write_cams(restored, dict(zip(names, samples, strict=True)), pictures / "cam"),
+        inspecting.write_histograms(restored, pictures / "histograms"),
+        inspecting.write_html(restored, dataset, out / "run" / "report" / "index.html"),
+    ):
+        say(line)
+
+
+def _export(restored: Restored, dataset: Dataset, run: Path) -> Path:
+    import numpy as np
+
+    from cutaway.cli.exporting import ExportOptions, export_reference, tell
+    from cutaway.evaluation import evaluate
+    from cutaway.serve.classifier import Classifier
+
+    result = export_reference(ExportOptions(reference=str(run)), track=bars)
+    tell(result)
+    compared = dataset.test.take(range(min(_COMPARED, len(dataset.test))))
+    answers = evaluate(restored.network, compared, restored.preprocessing)
+    classifier = Classifier(result.path, provider="cpu")
+    images = [compared.image(index) for index in range(len(compared))]
+    chunks = bars([images[at : at + 50] for at in range(0, len(images), 50)], "classifying by ONNX Runtime")
+    predictions = [prediction for chunk in chunks for prediction in classifier(chunk, explain=False)]
+    ours = np.stack([prediction.probabilities for prediction in predictions])
+    worst = float(np.abs(ours - answers.probabilities.numpy()).max())
+    same = int((ours.argmax(1) == answers.predictions.numpy()).sum())
+    say(
+        f"{same} of {len(images)} test pictures get the same class from ONNX Runtime and PyTorch; "
+        f"probabilities differ by {worst:.1e} at most"
+    )
+    return result.path
+
+
+def _serve(model: Path, port: int) -> None:
+    from cutaway.cli.serving import ServeOptions, serve_file
+    from cutaway.serve.server import bind
+
+    try:
+        bind("127.0.0.1", port).close()
+    except CutawayError:
+        port = 0
+    serve_file(ServeOptions(model=model, port=port))

@@ -1,0 +1,277 @@
+"""`cutaway inspect …`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import tyro
+
+from cutaway.cli.arguments import parse
+from cutaway.cli.pictures import picture_files
+from cutaway.cli.terminal import as_percent, bars, console, say, say_json
+from cutaway.errors import InspectionError
+
+if TYPE_CHECKING:
+    from cutaway.checkpoints import Restored
+    from cutaway.datasets import Dataset
+    from cutaway.preprocessing.spec import Pixels
+
+_AT_A_TIME = 8
+
+
+@dataclass(frozen=True)
+class LayersOptions:
+    """Print the per-layer table of a bundle's network."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    batch_size: int = 1
+    """Pictures that shapes, MACs and memory are counted for."""
+    nested: bool = False
+    """Show the modules as a tree."""
+    format: Literal["rich", "json", "csv", "md"] = "rich"
+    """How to print it."""
+    json: bool = False
+    """The same as --format json."""
+
+
+@dataclass(frozen=True)
+class CamOptions:
+    """Write Grad-CAM overlays of pictures."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    images: list[str]
+    """Picture files, folders and patterns."""
+    out: Path = Path("cam")
+    """Directory for the overlays."""
+    label: str | None = None
+    """Class to explain; by default each picture's top class."""
+    target_layer: str | None = None
+    """Layer to read the maps at; found by default."""
+    opacity: float = 0.5
+    """Of the heat-map over the picture."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class FeaturesOptions:
+    """Write the feature maps of a picture, a sheet a layer."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    image: str
+    """A picture file."""
+    out: Path = Path("features")
+    """Directory for the sheets."""
+    layers: list[str] | None = None
+    """Layers by name or pattern; by default each stage's last."""
+
+
+@dataclass(frozen=True)
+class HistogramsOptions:
+    """Write histograms of a bundle's weights."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    out: Path = Path("histograms")
+    """Directory for the picture."""
+    json: bool = False
+    """Print the numbers as JSON."""
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write everything that there is to see into one HTML file that needs no network."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    out: Path | None = None
+    """The file; by default report/index.html in the run."""
+    data: str | None = None
+    """Pictures to evaluate on, in place of the run's own data."""
+
+
+def run_layers(arguments: Sequence[str]) -> None:
+    """Prints the table."""
+    options = parse(LayersOptions, "inspect layers", arguments)
+    from cutaway.checkpoints import restore
+
+    show_layers(
+        restore(options.reference),
+        batch_size=options.batch_size,
+        nested=options.nested,
+        form="json" if options.json else options.format,
+    )
+
+
+def run_cam(arguments: Sequence[str]) -> None:
+    """Writes an overlay for each picture."""
+    options = parse(CamOptions, "inspect cam", arguments)
+    from cutaway import images
+    from cutaway.checkpoints import restore
+
+    restored = restore(options.reference)
+    files = picture_files(options.images)
+    pictures = {}
+    for file, name in zip(files, _names(files), strict=True):
+        pictures[name] = images.decode(file)
+    written = cam_overlays(
+        restored,
+        pictures,
+        options.out,
+        label=options.label,
+        target_layer=options.target_layer,
+        opacity=options.opacity,
+    )
+    if options.json:
+        say_json(written)
+        return
+    for entry in written:
+        empty = "" if entry["has_evidence"] else "; no positive evidence for it at this layer, so the map is empty"
+        say(f"{entry['overlay']}: {entry['label']} {as_percent(float(str(entry['probability'])))}{empty}")
+
+
+def run_features(arguments: Sequence[str]) -> None:
+    """Writes a sheet of feature maps for each layer."""
+    options = parse(FeaturesOptions, "inspect features", arguments)
+    from cutaway import images
+    from cutaway.checkpoints import restore
+
+    (file,) = picture_files([options.image])[:1]
+    say(write_features(restore(options.reference), images.decode(file), options.out, layers=options.layers))
+
+
+def run_histograms(arguments: Sequence[str]) -> None:
+    """Writes the histograms as one picture."""
+    options = parse(HistogramsOptions, "inspect histograms", arguments)
+    from cutaway.checkpoints import restore
+
+    restored = restore(options.reference)
+    if options.json:
+        from cutaway.inspect import weight_histograms
+
+        say_json([found.as_dict() for found in weight_histograms(restored.network)])
+        return
+    say(write_histograms(restored, options.out))
+
+
+def run_report(arguments: Sequence[str]) -> None:
+    """Writes the report."""
+    options = parse(ReportOptions, "inspect report", arguments)
+    from cutaway.checkpoints import restore
+    from cutaway.cli.run_data import data_of
+
+    restored = restore(options.reference)
+    dataset = data_of(restored, options.data, track=bars)
+    say(write_html(restored, dataset, options.out or restored.path.parent.parent / "report" / "index.html"))
+
+
+def show_layers(
+    restored: Restored,
+    *,
+    batch_size: int = 1,
+    nested: bool = False,
+    form: Literal["rich", "json", "csv", "md"] = "rich",
+) -> None:
+    """Prints the per-layer table."""
+    from cutaway.inspect import layer_rendering, layer_table
+
+    table = layer_table(restored.network, restored.spec.input_shape, batch_size)
+    match form:
+        case "rich":
+            console().print(layer_rendering.to_rich(table, nested=nested))
+            say(layer_rendering.summary(table))
+        case "json":
+            print(layer_rendering.to_json(table))
+        case "csv":
+            print(layer_rendering.to_csv(table), end="")
+        case "md":
+            print(layer_rendering.to_markdown(table, nested=nested))
+
+
+def cam_overlays(
+    restored: Restored,
+    pictures: Mapping[str, Pixels],
+    out: Path,
+    *,
+    label: str | None = None,
+    target_layer: str | None = None,
+    opacity: float = 0.5,
+) -> list[dict[str, object]]:
+    """Writes an overlay for each picture; says for each which class it explains."""
+    import numpy as np
+    import torch
+
+    from cutaway.heatmaps import overlay
+    from cutaway.images import encode_png
+    from cutaway.inspect import grad_cam
+    from cutaway.networks.target_layers import find_target_layer
+    from cutaway.preprocessing.views import view
+
+    if label is not None and label not in restored.classes:
+        raise InspectionError(f"There is no class '{label}'.", hint=f"Classes: {', '.join(restored.classes[:20])}.")
+    if not 0 <= opacity <= 1:
+        raise InspectionError(f"An opacity lies between 0 and 1, not {opacity}.")
+    wanted = -1 if label is None else restored.classes.index(label)
+    target = find_target_layer(restored.network, restored.spec.input_shape, target_layer)
+    out.mkdir(parents=True, exist_ok=True)
+    written: list[dict[str, object]] = []
+    names = list(pictures)
+    for at in bars(range(0, len(names), _AT_A_TIME), "explaining"):
+        chunk = names[at : at + _AT_A_TIME]
+        seen = np.stack([restored.preprocessing.picture(pictures[name]) for name in chunk])
+        inputs = torch.from_numpy(restored.preprocessing.normalise(seen))
+        activation = grad_cam(restored.network, inputs, target, wanted)
+        for index, name in enumerate(chunk):
+            explained = int(activation.class_index[index])
+            under = view(pictures[name], restored.preprocessing)
+            file = out / f"{name}.png"
+            file.write_bytes(encode_png(overlay(under, activation.maps[index].numpy(), opacity=opacity)))
+            written.append(
+                {
+                    "overlay": str(file),
+                    "label": restored.classes[explained],
+                    "probability": float(activation.probabilities[index]),
+                    "target_layer": target.name,
+                    "has_evidence": bool(activation.has_evidence[index]),
+                }
+            )
+    return written
+
+
+def write_cams(restored: Restored, pictures: Mapping[str, Pixels], out: Path) -> str:
+    """Writes overlays; returns a line on them."""
+    written = cam_overlays(restored, pictures, out)
+    return f"{len(written)} Grad-CAM overlays at {written[0]['target_layer']} in {out}"
+
+
+def write_html(restored: Restored, dataset: Dataset, out: Path) -> str:
+    """Writes the report; returns a line on it."""
+    from cutaway.checkpoints import Run
+    from cutaway.datasets import into_memory
+    from cutaway.evaluation import evaluate
+    from cutaway.inspect import assemble_report, write_report
+
+    split = "test" if len(dataset.test) else "valid"
+    prepared = into_memory(dataset, restored.preprocessing, track=bars)
+    answers = evaluate(restored.network, prepared.split(split), restored.preprocessing, track=bars)
+    rows = [entry for entry in Run(restored.path.parent.parent).journal() if entry["kind"] == "epoch"]
+    data = assemble_report(restored, dataset, answers, split=split, journal=rows, track=bars)
+    return f"a report to open in a browser: {write_report(out, data)}"
+
+
+def _names(files: Sequence[Path]) -> list[str]:
+    """A name for each file's overlay: its own, with a number where two are called the same."""
+    names: list[str] = []
+    for file in files:
+        name, number = file.stem, 1
+        while name in names:
+            number += 1
+            name = f"{file.stem}-{number}"
+        names.append(name)
+    return names

@@ -1,0 +1,135 @@
+"""What the command line says and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cutaway.cli import COMMANDS, main, printable
+from cutaway.cli.arguments import parse_settings
+from cutaway.errors import SettingsError
+from cutaway.settings import TrainSettings, read_yaml, to_yaml, validated
+
+
+def run(*words, **options):
+    return subprocess.run(
+        [sys.executable, "-m", "cutaway", *words], capture_output=True, text=True, check=False, timeout=120, **options
+    )
+
+
+def test_help_lists_every_command_and_ends_with_0(capsys):
+    assert main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    assert all(name in shown and command.purpose in shown for name, command in COMMANDS.items())
+    assert main(["inspect", "--help"]) == 0
+    shown = capsys.readouterr().out
+    assert "inspect cam" in shown
+    assert "train " not in shown
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_explains_itself(name, capsys):
+    with pytest.raises(SystemExit) as end:
+        main([*name.split(), "--help"])
+    assert end.value.code == 0
+    assert f"cutaway {name}" in capsys.readouterr().out
+
+
+def test_wrong_usage_ends_with_2(capsys):
+    assert main([]) == 2
+    assert main(["trian"]) == 2
+    assert "no command 'trian'" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--learning-rate", "1"])
+    assert end.value.code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "hint"),
+    [
+        (["train", "--lr", "-1"], "'lr' cannot be -1.0", "greater than 0"),
+        (["train", "--device", "gpu"], "'device' cannot be 'gpu'", "cuda:NUMBER"),
+        (["train", "--device", "cuda:99"], "no device 'cuda:99'", "cpu"),
+        (["train", "--config", "missing.yaml"], "missing.yaml cannot be read", ""),
+        (["train", "--data", "fashion-mnits"], "fashion-mnits", "fashion-mnist"),
+        (["train", "--network", "resnet19"], "resnet19", "resnet-small"),
+        (["inspect", "layers", "nowhere"], "no run or bundle at nowhere", "cutaway train"),
+        (["export", "nowhere"], "no run or bundle at nowhere", "cutaway train"),
+        (["predict", "nowhere.onnx", "x.png"], "nowhere.onnx", ""),
+        (["checkpoints", "list", "nowhere"], "no run at nowhere", "cutaway train"),
+    ],
+)
+def test_what_a_person_gets_wrong_is_a_sentence_and_a_hint_and_ends_with_1(words, said, hint, capsys, tmp_path):
+    os.chdir(tmp_path)
+    assert main(words) == 1
+    complaint = capsys.readouterr().err
+    assert said in complaint
+    assert hint in complaint
+    assert "Traceback" not in complaint
+
+
+def test_a_yaml_file_is_overridden_by_options(tmp_path):
+    file = tmp_path / "run.yaml"
+    file.write_text("lr: 0.5\nbatch-size: 32\nnetwork_arguments: {width: 8}\nnetwork: resnet-small\n")
+    settings = parse_settings("train", ["--config", str(file), "--lr", "0.01", "--no-channels-last"])
+    assert settings == TrainSettings(
+        lr=0.01, batch_size=32, network="resnet-small", network_arguments={"width": 8}, channels_last=False
+    )
+    assert parse_settings("train", [f"--config={file}"]).lr == 0.5
+
+
+def test_a_run_s_own_configuration_gives_its_settings_back(tmp_path):
+    settings = TrainSettings(lr=0.02, out=Path("a/b"), image_size=32, network_arguments={"width": 8})
+    (tmp_path / "config.yaml").write_text(to_yaml(settings))
+    assert validated(read_yaml(tmp_path / "config.yaml")) == settings
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("lr: [", "not valid YAML"),
+        ("- 1", "not a mapping"),
+        ("!!python/object/apply:os.system ['true']", "not valid YAML"),
+        ("lrr: 0.1", "Did you mean 'lr'"),
+        ("lr: fast", "'lr' cannot be 'fast'"),
+    ],
+)
+def test_a_yaml_file_that_is_wrong_is_told_in_words(text, said, tmp_path):
+    (tmp_path / "run.yaml").write_text(text)
+    with pytest.raises(SettingsError) as error:
+        validated(read_yaml(tmp_path / "run.yaml"))
+    assert said in str(error.value)
+
+
+def test_text_from_a_stranger_cannot_steer_the_terminal():
+    assert printable("a\x1b[2Jb\nc\u202e") == "a\N{REPLACEMENT CHARACTER}[2Jb\nc\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_closed_pipe_is_no_traceback():
+    done = subprocess.run(
+        f"{sys.executable} -m cutaway train --help | true", shell=True, capture_output=True, text=True, check=False
+    )
+    assert "Traceback" not in done.stderr
+
+
+def test_the_version_is_the_package_s():
+    from importlib.metadata import version
+
+    assert run("--version").stdout.split() == ["cutaway", version("cutaway")]
+
+
+def test_a_missing_extra_is_named(tmp_path):
+    """As with the bare package: no torch there."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\nclass Block:\n    def find_spec(self, name, path=None, target=None):\n"
+        "        if name == 'torch': raise ModuleNotFoundError('no torch', name='torch')\n"
+        "sys.meta_path.insert(0, Block())\n"
+    )
+    done = run("inspect", "layers", "x", env=os.environ | {"PYTHONPATH": str(tmp_path)})
+    assert done.returncode == 1
+    assert "cutaway[train]" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert json.dumps(done.stdout) == '""'
