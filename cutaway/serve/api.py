@@ -29,7 +29,7 @@ from cutaway.serve.answers import (
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.gate import Gate, problem
 from cutaway.serve.slots import BusyError, Slots, in_thread
-from cutaway.serve.uploads import upload_folder
+from cutaway.serve.uploads import make_room, upload_folder
 
 Explain = Literal["none", "overlay", "numbers"]
 
@@ -112,7 +112,9 @@ def create_app(
 
         mount(app, lambda: build(classifier, tabs, slots=slots, limits=limits.image), limits.image)
     own_routes = ["/v1/model", "/v1/classify", "/healthz", "/readyz", "/openapi.json"]
-    app.add_middleware(Gate, hosts=hosts, max_body_bytes=limits.max_body_bytes, own_routes=own_routes)
+    app.add_middleware(
+        Gate, hosts=hosts, max_body_bytes=limits.max_body_bytes, own_routes=own_routes, before_upload=make_room
+    )
     return app
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
@@ -15,6 +15,8 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cutaway.serve.slots import in_thread
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -27,6 +29,7 @@ _GRADIO_ROUTES = re.compile(
     r"|/gradio_api/heartbeat/[A-Za-z0-9]+"
     r"|/gradio_api/file=/.+"
 )
+_UPLOAD = "/gradio_api/upload"
 _UPLOADED_FILE = "/gradio_api/file="
 
 # Gradio's templates are compiled in the browser, hence 'unsafe-eval'. Nothing may come from another machine.
@@ -64,14 +67,22 @@ class Gate:
             always answered: only a name can be pointed here by somebody else's name server.
         max_body_bytes: Of one request.
         own_routes: Paths, and prefixes ending in a slash, of the application that are not Gradio's.
+        before_upload: Called in a thread before each upload to the page.
     """
 
     def __init__(
-        self, app: ASGIApp, *, hosts: Collection[str] = (), max_body_bytes: int, own_routes: Collection[str]
+        self,
+        app: ASGIApp,
+        *,
+        hosts: Collection[str] = (),
+        max_body_bytes: int,
+        own_routes: Collection[str],
+        before_upload: Callable[[], None] | None = None,
     ) -> None:
         self._app = app
         self._hosts = LOCAL_HOSTS | {host.lower() for host in hosts}
         self._max_body_bytes = max_body_bytes
+        self._before_upload = before_upload
         self._exact = frozenset(own_routes)
         self._prefixes = tuple(route for route in own_routes if route.endswith("/"))
 
@@ -86,6 +97,8 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send, scope["path"]))
             return
+        if self._before_upload is not None and scope["path"] == _UPLOAD:
+            await in_thread(self._before_upload)
         await self._app(scope, _counted(receive, self._max_body_bytes), _with_headers(send, scope["path"]))
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:

@@ -16,7 +16,6 @@ from cutaway.serve import page_parts
 from cutaway.serve.classifier import TOP_CLASS, Classifier
 from cutaway.serve.page_mount import STATIC, guarded, uploaded
 from cutaway.serve.slots import Slots, in_thread
-from cutaway.serve.uploads import make_room
 
 __all__ = ["Tab", "build"]
 
@@ -132,7 +131,6 @@ def _classify_tab(classifier: Classifier, slots: Slots, limits: Limits) -> None:
 
 
 def _answer(classifier: Classifier, path: Path, target: int, limits: Limits) -> tuple[Any, ...]:
-    make_room()
     image = decode(path, limits=limits)
     (prediction,) = classifier([image], top_k=NUM_SHOWN, class_index=target)
     names = page_parts.unique_names(classifier.classes)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import os
 import shutil
+import stat
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -24,13 +26,15 @@ def upload_folder() -> Path:
     return folder
 
 
-def make_room(max_bytes: int = QUOTA_BYTES) -> None:
-    """Removes the oldest uploads until the folder holds no more than `max_bytes`."""
+def make_room(max_bytes: int | None = None) -> None:
+    """Removes the oldest uploads until the folder holds no more than `max_bytes`, by default `QUOTA_BYTES`."""
+    max_bytes = QUOTA_BYTES if max_bytes is None else max_bytes
     files = []
     for path in upload_folder().rglob("*"):
-        if path.is_file():
+        with contextlib.suppress(FileNotFoundError):  # another request may be making room too
             status = path.stat()
-            files.append((status.st_mtime, status.st_size, path))
+            if stat.S_ISREG(status.st_mode):
+                files.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in files)
     for _, size, path in sorted(files):
         if total <= max_bytes:

@@ -226,6 +226,15 @@ def test_oldest_uploads_go_first_when_the_folder_is_full(tmp_path, monkeypatch) 
     assert len(list(tmp_path.rglob("*.png"))) == 2
 
 
+def test_uploads_never_outgrow_their_quota(client, monkeypatch) -> None:
+    monkeypatch.setattr(uploads, "QUOTA_BYTES", 3000)
+    for index in range(10):
+        upload(client, bytes([index]) * 1000, f"{index}.png")
+
+    held = sum(path.stat().st_size for path in uploads.upload_folder().rglob("*") if path.is_file())
+    assert held <= 3000 + 1000  # the quota, and the upload that came after making room
+
+
 def test_upload_beyond_the_limit_is_refused(classifier) -> None:
     app = FastAPI()
     page_mount.mount(app, lambda: build(classifier), Limits(max_bytes=1000))
