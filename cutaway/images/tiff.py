@@ -20,10 +20,10 @@ _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 256, 257, 258,
 _STRIP_OFFSETS, _CHANNELS, _ROWS_PER_STRIP, _STRIP_SIZES, _PLANAR = 273, 277, 278, 279, 284
 _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES = 322, 323, 324, 325
 _SAMPLE_FORMAT, _JPEG_TABLES, _SUBSAMPLING, _ICC = 339, 347, 530, 34675
-# What the codecs need besides: T4 and T6 options, predictor, colour map, extra samples, the constants of YCbCr.
+# What the codecs need besides: predictor, colour map, extra samples, the constants of YCbCr.
 _KEPT = {
     *(_WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER, _STRIP_OFFSETS, _CHANNELS, _ROWS_PER_STRIP),
-    *(_STRIP_SIZES, _PLANAR, 292, 293, 317, 320, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, 338),
+    *(_STRIP_SIZES, _PLANAR, 317, 320, _TILE_WIDTH, _TILE_HEIGHT, _TILE_OFFSETS, _TILE_SIZES, 338),
     *(_SAMPLE_FORMAT, _JPEG_TABLES, 529, _SUBSAMPLING, 531, 532),
 }
 _SCALARS = _KEPT - {_BITS, _STRIP_OFFSETS, _STRIP_SIZES, 320, _TILE_OFFSETS, _TILE_SIZES, 338, _SAMPLE_FORMAT}
@@ -33,7 +33,10 @@ _TYPE_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 
 _INTEGERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 _MAX_TAG_BYTES = 2**19
 _JPEG = 7
-_COMPRESSIONS = {1, 2, 3, 4, 5, _JPEG, 8, 32773, 32946}  # none, CCITT, LZW, JPEG, deflate, PackBits, deflate
+_COMPRESSIONS = {1, 5, _JPEG, 8, 32773, 32946}  # none, LZW, JPEG, deflate, PackBits, deflate
+# libtiff takes damaged fax data for whole and leaves what it did not write as it found it in memory: the pixels would
+# differ from run to run, and might show what else the process holds.
+_FAX = {2, 3, 4}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _YCBCR = 0, 1, 2, 6
 # Tiles are usually of 128 to 1024 pixels; a larger one is allowed where the picture is as large.
 _MAX_TILE_PIXELS = 2**22
@@ -45,6 +48,8 @@ def read_tiff(data: bytes, canvas: Canvas) -> Raster:
     width, height = page.number(_WIDTH), page.number(_HEIGHT)
     canvas.check(width, height)
     compression, photometric = page.number(_COMPRESSION, 1), page.number(_PHOTOMETRIC, 0)
+    if compression in _FAX:
+        raise Damaged("TIFF with fax compression is not supported, because damage in it goes unnoticed")
     if compression not in _COMPRESSIONS:
         raise Damaged(f"TIFF compression {compression} is not supported")
     bits = page.numbers(_BITS, (1,))

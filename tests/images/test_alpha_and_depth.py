@@ -117,7 +117,7 @@ class TestDepth:
         assert pixels(make_png(3, 1, 1, GREY, [b"\x40"])) == [[0] * 3, WHITE, [0] * 3]
         image = Image.new("1", (3, 1))
         image.putpixel((1, 0), 1)
-        for kind, options in [("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "group4"}), ("GIF", {})]:
+        for kind, options in [("BMP", {}), ("TIFF", {}), ("TIFF", {"compression": "packbits"}), ("GIF", {})]:
             assert pixels(encoded(image, kind, **options)) == [[0] * 3, WHITE, [0] * 3], kind
 
     def test_one_bit_where_white_is_zero(self, encoded):
