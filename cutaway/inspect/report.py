@@ -76,7 +76,7 @@ class ReportData:
         kernels: The first convolution's kernels.
         features: Feature maps; those of their first picture are shown.
         feature_picture: uint8 [H, W, 1 or 3], that picture.
-        target_layer: Where the class activation maps were read.
+        target_layer: Where the class activation maps were read; None where the network has no such layer.
         samples: Pictures with heat-maps.
         histograms: Distributions of the weights.
         scores: Accuracy and confusion by class, and the split that they were measured on.

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import math
+import subprocess
 import sys
 import warnings
 from types import SimpleNamespace
@@ -112,4 +113,8 @@ def test_figures_become_files_and_pixels_without_pyplot() -> None:
     assert image.format == "PNG"
     assert pixels(figure, dpi=50).shape == (image.height, image.width, 3)
     assert png(figure, dpi=50) == png(figure, dpi=50)
-    assert "matplotlib.pyplot" not in sys.modules or "captum" in sys.modules
+
+
+def test_no_global_state_of_pyplot_is_touched() -> None:
+    code = "import sys, cutaway.inspect.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
