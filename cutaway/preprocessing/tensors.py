@@ -36,13 +36,20 @@ class Preprocess(nn.Module):
         """uint8 [N, H, W, 1 or 3] -> grey levels as float32 [N, C, h, w], before normalisation."""
         pixels = self._with_color(images.permute(0, 3, 1, 2))
         height, width = self._resized(pixels.shape[2], pixels.shape[3])
-        pixels = self._resize(pixels, height, width)
-        if self.spec.resize == "stretch":
-            return pixels.float()
-        top, left = _half_to_even(height - self.spec.size[0]), _half_to_even(width - self.spec.size[1])
-        rows = top + torch.arange(self.spec.size[0], device=pixels.device)
-        columns = left + torch.arange(self.spec.size[1], device=pixels.device)
-        return pixels.index_select(2, rows).index_select(3, columns).float()
+
+        def as_it_is(pixels: Tensor) -> Tensor:
+            return self._cropped(pixels, height, width).float()
+
+        def resized(pixels: Tensor) -> Tensor:
+            return self._cropped(self._resize(pixels, height, width), height, width).float()
+
+        if isinstance(pixels.shape[2], int) and isinstance(pixels.shape[3], int):
+            return (as_it_is if (height, width) == tuple(pixels.shape[2:]) else resized)(pixels)
+        # While tracing the choice goes into the graph: resizing to the same size costs as much as a small network.
+        rows, columns = (torch.scalar_tensor(side, dtype=torch.int64) for side in pixels.shape[2:])
+        same = torch.logical_and(rows == height, columns == width)
+        chosen: Tensor = torch.cond(same, as_it_is, resized, (pixels,))
+        return chosen
 
     def normalise(self, pixels: Tensor) -> Tensor:
         """Grey levels [N, C, h, w] -> float32 [N, C, h, w]."""
@@ -69,12 +76,19 @@ class Preprocess(nn.Module):
         return self.spec.resize_to * height // shorter, self.spec.resize_to * width // shorter
 
     def _resize(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        if isinstance(pixels.shape[2], int) and (height, width) == tuple(pixels.shape[2:]):
-            return pixels
         pixels = pixels.double()
         across = _coefficients(pixels.shape[3], width, self.spec.interpolation, pixels.device)
         down = _coefficients(pixels.shape[2], height, self.spec.interpolation, pixels.device)
         return _rounded(down @ _rounded(pixels @ across.t()))
+
+    def _cropped(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        """Cuts `size` out of the centre of pictures of `height` x `width`."""
+        if isinstance(pixels.shape[2], int) and tuple(pixels.shape[2:]) == self.spec.size:
+            return pixels
+        top, left = _half_to_even(height - self.spec.size[0]), _half_to_even(width - self.spec.size[1])
+        rows = top + torch.arange(self.spec.size[0], device=pixels.device)
+        columns = left + torch.arange(self.spec.size[1], device=pixels.device)
+        return pixels.index_select(2, rows).index_select(3, columns)
 
 
 def _coefficients(source: int, target: int, interpolation: Interpolation, device: torch.device) -> Tensor:

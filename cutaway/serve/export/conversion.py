@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import onnx
 import torch
 from onnx import ModelProto
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import Tensor, nn
 
 from cutaway.errors import ExportError
@@ -61,6 +62,8 @@ def convert(
             verbose=False,
         )
     assert program is not None, "the dynamo exporter returns a program"
+    # Constants that nothing uses any more would make ONNX Runtime warn at every start.
+    RemoveUnusedNodesPass()(program.model)
     model = program.model_proto
     _strip(model)
     _check(model)

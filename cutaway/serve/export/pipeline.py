@@ -27,7 +27,7 @@ from cutaway.serve.export.conversion import convert, serialise
 from cutaway.serve.export.graph import Explained, ExplainedGraph, PlainGraph
 from cutaway.serve.export.methods import find_method
 from cutaway.serve.export.tracing import trace
-from cutaway.serve.export.verification import DEFAULT_THRESHOLDS, Figures, Reference, Thresholds, verify
+from cutaway.serve.export.verification import DEFAULT_THRESHOLDS, NUM_PICTURES, Figures, Reference, Thresholds, verify
 from cutaway.serve.export.writing import whole_or_nothing
 from cutaway.serve.metadata import Metadata, Verification
 
@@ -97,7 +97,7 @@ def export(
     Args:
         restored: What `cutaway.checkpoints.restore` gave, on the CPU.
         out: The file.
-        images: Real pictures to verify with, uint8 [H, W, 1 or 3], each of any size.
+        images: Real pictures to verify with, uint8 [H, W, 1 or 3], each of any size; the first 15 are used.
         explain: Whether the file computes a heat-map; `auto` where the network has a layer for one.
         target_layer: Where the heat-map is read; found where None.
         method: How the heat-map is computed.
@@ -301,7 +301,7 @@ def _described(origin: Origin) -> dict[str, object]:
 def _said_of(images: Sequence[Pixels]) -> str:
     if not images:
         return "generated noise, because no pictures were given"
-    return f"{len(images)} given pictures"
+    return f"{min(len(images), NUM_PICTURES)} given pictures"
 
 
 def _limits(thresholds: Thresholds, target: TargetLayer | None) -> dict[str, float]:

@@ -31,6 +31,8 @@ Reference = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
 _CASES = ((1, 1.0, 1.0), (3, 1.25, 0.8), (8, 1.0, 1.0), (3, 0.5, 1.5))
 _MAX_SIDE = 1024
 
+NUM_PICTURES = sum(batch_size for batch_size, _, _ in _CASES)
+
 
 @dataclass(frozen=True)
 class Thresholds:

@@ -223,8 +223,9 @@ def test_a_faulty_network_is_a_clear_error_and_leaves_no_file(fault, worked_out,
     change, message = FAULTS[fault]
     network = nn.Sequential(worked_out, Scale(change))
     pictures = list(np.random.default_rng(0).integers(0, 256, (8, 2, 2, 1), dtype=np.uint8))
+    out = tmp_path / "x.onnx"
     with pytest.raises(ExportError, match=message):
-        export_module(network, TINY, ["a", "b"], tmp_path / "x.onnx", target_layer="0.conv", images=pictures)
+        export_module(network, TINY, ["a", "b"], out, target_layer="0.conv", images=pictures, input_form="float")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -233,7 +234,13 @@ def test_a_file_that_disagrees_leaves_the_earlier_one(worked_out, tmp_path):
     out.write_bytes(b"earlier")
     with pytest.raises(ExportError, match="heat-maps disagree"):
         export_module(
-            worked_out, TINY, ["a", "b"], out, target_layer="conv", thresholds=Thresholds(heatmap_difference=-1.0)
+            worked_out,
+            TINY,
+            ["a", "b"],
+            out,
+            target_layer="conv",
+            input_form="float",
+            thresholds=Thresholds(heatmap_difference=-1.0),
         )
     assert out.read_bytes() == b"earlier"
     assert list(tmp_path.iterdir()) == [out]
@@ -246,7 +253,8 @@ def test_without_pictures_it_says_that_they_were_generated(worked_out, tmp_path)
         shown.append((description, total))
         yield from items
 
-    result = export_module(worked_out, TINY, ["a", "b"], tmp_path / "x.onnx", target_layer="conv", track=track)
+    out = tmp_path / "x.onnx"
+    result = export_module(worked_out, TINY, ["a", "b"], out, target_layer="conv", input_form="float", track=track)
     assert "generated noise" in result.metadata.verification.data
     assert shown == [("tracing", 1), ("verifying", 4)]
 

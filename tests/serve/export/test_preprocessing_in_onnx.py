@@ -1,6 +1,9 @@
 """The preprocessing inside the graph, run by ONNX Runtime, against PIL: equal to the bit for any picture size."""
 
+from functools import lru_cache
+
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pytest
 import torch
@@ -35,20 +38,25 @@ class Pictures(nn.Module):
         self.preprocess = Preprocess(spec)
 
     def forward(self, images):
-        return self.preprocess.picture(images), self.preprocess(images)
+        pixels = self.preprocess.picture(images)
+        return pixels, self.preprocess.normalise(pixels)
 
 
-@pytest.fixture(scope="module", params=SPECS)
-def spec_and_session(request):
-    spec = SPECS[request.param]
-    model = convert(
+@lru_cache
+def exported(spec: Preprocessing) -> onnx.ModelProto:
+    return convert(
         Pictures(spec).eval(),
         (torch.zeros(2, 37, 53, 3, dtype=torch.uint8),),
         open_dimensions=({0: "N", 1: "H", 2: "W"},),
         input_names=("images",),
         output_names=("pixels", "inputs"),
     )
-    return spec, ort.InferenceSession(model.SerializeToString())
+
+
+@pytest.fixture(scope="module", params=SPECS)
+def spec_and_session(request):
+    spec = SPECS[request.param]
+    return spec, ort.InferenceSession(exported(spec).SerializeToString())
 
 
 @settings(max_examples=60, deadline=None)
@@ -67,3 +75,26 @@ def test_a_large_photo_is_pil_s_to_the_bit(spec_and_session):
     image = np.random.default_rng(0).integers(0, 256, (1201, 1607, 3), dtype=np.uint8)
     pixels, _ = session.run(None, {"images": image[None]})
     assert np.array_equal(pixels[0].transpose(1, 2, 0), spec.picture(image))
+
+
+@pytest.mark.parametrize("size", [(28, 28), (56, 56), (56, 75), (75, 56), (33, 33), (33, 50), (40, 48), (32, 32)])
+def test_a_picture_that_has_its_size_already_is_only_cropped(spec_and_session, size):
+    spec, session = spec_and_session
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    pixels, _ = session.run(None, {"images": image[None]})
+    assert np.array_equal(pixels[0].transpose(1, 2, 0), spec.picture(image))
+
+
+def test_a_picture_that_has_its_size_already_is_not_resized_at_a_cost():
+    """Matrix products in the branch that is not taken are all there are."""
+    spec = SPECS["shorter side, bilinear"]
+    model = exported(spec)
+    (choice,) = (node for node in model.graph.node if node.op_type == "If")
+    products = {branch.name: sum(node.op_type == "MatMul" for node in branch.g.node) for branch in choice.attribute}
+    assert products == {"then_branch": 0, "else_branch": 2}
+    assert not any(node.op_type == "MatMul" for node in model.graph.node)
+
+
+def test_no_warning_when_the_file_is_loaded(spec_and_session, capfd):
+    ort.InferenceSession(exported(SPECS["shorter side, bilinear"]).SerializeToString())
+    assert capfd.readouterr().err == ""
