@@ -146,6 +146,7 @@ def render_report(data: ReportData) -> str:
             ("Recognised", [sample for sample in data.samples if sample.is_right]),
         ),
         charts=charts.curves(data.journal),
+        epochs=sum("epoch" in row for row in data.journal),
         chart_size=(
             charts.WIDTH,
             charts.HEIGHT,

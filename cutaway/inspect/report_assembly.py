@@ -54,12 +54,11 @@ def assemble_report(
         track: Shows progress.
     """
     manifest = restored.manifest
-    samples: Split = getattr(dataset, split)
     return report_on(
         restored.network,
         restored.preprocessing,
         restored.classes,
-        samples,
+        dataset.split(split),
         evaluation,
         title=title or f"{restored.spec.name} on {dataset.name}",
         subtitle=(

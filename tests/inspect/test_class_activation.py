@@ -194,3 +194,16 @@ def test_pictures_made_under_inference_mode_are_explained_all_the_same() -> None
     with torch.inference_mode():
         inputs = torch.randn(2, 3, 30, 30)
     assert grad_cam(small_cnn(True), inputs).maps.shape == (2, 12, 12)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_gives_the_same_maps_and_keeps_its_random_state() -> None:
+    network, inputs = small_cnn(True), torch.randn(2, 3, 30, 30)
+    expected = grad_cam(network, inputs, class_index=[1, 2])
+    network.cuda()
+    before = torch.cuda.get_rng_state()
+    found = grad_cam(network, inputs, class_index=[1, 2])
+    assert found.maps.is_cuda
+    assert torch.allclose(found.maps.cpu(), expected.maps, atol=1e-4)
+    assert torch.equal(torch.cuda.get_rng_state(), before)
