@@ -190,6 +190,8 @@ def test_camera_picture_is_classified(browser, url) -> None:
     with opened(browser, url) as page:
         page.get_by_label("Capture from camera").click()
         page.get_by_text("Click to Access Webcam").click()
+        # A picture taken before the camera gives frames is none.
+        page.wait_for_function("document.querySelector('#input-image video')?.currentTime > 0")
         page.get_by_label("capture photo").click()
         assert answer(page)
 
