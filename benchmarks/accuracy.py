@@ -17,7 +17,8 @@ with tempfile.TemporaryDirectory() as folder:
     settings = TrainSettings(data="fashion-mnist", network="resnet-small", epochs=epochs, out=Path(folder) / "run")
     began = time.perf_counter()
     trained = train(
-        settings, on_epoch=lambda m: print(f"epoch {m.epoch}: valid {m.valid_accuracy:.4f}, {m.seconds:.0f} s", flush=True)
+        settings,
+        on_epoch=lambda m: print(f"epoch {m.epoch}: valid {m.valid_accuracy:.4f}, {m.seconds:.0f} s", flush=True),
     )
     seconds = time.perf_counter() - began
 print(f"test accuracy {trained.test_accuracy:.4f} in {epochs} epochs and {seconds:.0f} s")

@@ -22,7 +22,6 @@ def parse(options: type[Options], command: str, arguments: Sequence[str]) -> Opt
         prog=f"cutaway {command}",
         args=list(arguments),
         description=options.__doc__,
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.UseCounterAction),
     )
 
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from rich.console import Console
 
@@ -33,8 +33,8 @@ class DemoOptions:
 
     out: Path = Path("demo")
     """Directory for everything that is made; an earlier demo in it is replaced."""
-    full: bool | None = None
-    """The full Fashion-MNIST or the sample inside the package; by default the full set where it is on this machine."""
+    data: Literal["auto", "sample", "full"] = "auto"
+    """The sample inside the package, or the full Fashion-MNIST; auto takes the full set where it is on this machine."""
     epochs: int = 3
     """Passes over the training pictures."""
     serve: bool = True
@@ -51,7 +51,7 @@ def run_demo(arguments: Sequence[str]) -> None:
     from cutaway.datasets.builtin import fashion_mnist_is_here
 
     began = time.monotonic()
-    full = fashion_mnist_is_here() if options.full is None else options.full
+    full = fashion_mnist_is_here() if options.data == "auto" else options.data == "full"
     settings = _settings(options, full=full)
     _make_room(options.out)
 

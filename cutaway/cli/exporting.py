@@ -27,8 +27,8 @@ class ExportOptions:
     """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
     out: Path | None = None
     """The file; by default export/model.onnx in the run."""
-    explain: bool | None = None
-    """With or without the heat-map output; by default with it where the network allows."""
+    explain: bool = True
+    """With the heat-map output, where the network allows, or without it."""
     target_layer: str | None = None
     """Layer that the heat-map is read at; found by default."""
     input: Literal["pixels", "float"] = "pixels"
@@ -70,7 +70,7 @@ def export_reference(options: ExportOptions, *, track: Track) -> ExportResult:
         restored,
         options.out or restored.path.parent.parent / "export" / "model.onnx",
         images=images,
-        explain="auto" if options.explain is None else options.explain,
+        explain="auto" if options.explain else False,
         target_layer=options.target_layer,
         input_form=options.input,
         evaluation=evaluation,

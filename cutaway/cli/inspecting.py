@@ -11,15 +11,18 @@ import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.pictures import picture_files
-from cutaway.cli.terminal import as_percent, bars, console, say, say_json
+from cutaway.cli.terminal import as_percent, bars, console, say, say_json, without_nan
 from cutaway.errors import InspectionError
 
 if TYPE_CHECKING:
     from cutaway.checkpoints import Restored
     from cutaway.datasets import Dataset
+    from cutaway.inspect.histograms import Histogram
     from cutaway.preprocessing.spec import Pixels
 
+TableForm = Literal["rich", "json", "csv", "md"]
 _AT_A_TIME = 8
+_SMALLEST_OVERLAY = 224
 
 
 @dataclass(frozen=True)
@@ -32,7 +35,7 @@ class LayersOptions:
     """Pictures that shapes, MACs and memory are counted for."""
     nested: bool = False
     """Show the modules as a tree."""
-    format: Literal["rich", "json", "csv", "md"] = "rich"
+    format: TableForm = "rich"
     """How to print it."""
     json: bool = False
     """The same as --format json."""
@@ -153,9 +156,9 @@ def run_histograms(arguments: Sequence[str]) -> None:
 
     restored = restore(options.reference)
     if options.json:
-        from cutaway.inspect import weight_histograms
+        from cutaway.inspect.histograms import weight_histograms
 
-        say_json([found.as_dict() for found in weight_histograms(restored.network)])
+        say_json([_plain(found) for found in weight_histograms(restored.network)])
         return
     say(write_histograms(restored, options.out))
 
@@ -185,7 +188,6 @@ def show_layers(
     match form:
         case "rich":
             console().print(layer_rendering.to_rich(table, nested=nested))
-            say(layer_rendering.summary(table))
         case "json":
             print(layer_rendering.to_json(table))
         case "csv":
@@ -210,6 +212,7 @@ def cam_overlays(
     from cutaway.heatmaps import overlay
     from cutaway.images import encode_png
     from cutaway.inspect import grad_cam
+    from cutaway.inspect.tiles import fitted
     from cutaway.networks.target_layers import find_target_layer
     from cutaway.preprocessing.views import view
 
@@ -230,6 +233,8 @@ def cam_overlays(
         for index, name in enumerate(chunk):
             explained = int(activation.class_index[index])
             under = view(pictures[name], restored.preprocessing)
+            if max(under.shape[:2]) < _SMALLEST_OVERLAY:
+                under = fitted(under, _SMALLEST_OVERLAY)
             file = out / f"{name}.png"
             file.write_bytes(encode_png(overlay(under, activation.maps[index].numpy(), opacity=opacity)))
             written.append(
@@ -250,12 +255,42 @@ def write_cams(restored: Restored, pictures: Mapping[str, Pixels], out: Path) ->
     return f"{len(written)} Grad-CAM overlays at {written[0]['target_layer']} in {out}"
 
 
+def write_features(restored: Restored, picture: Pixels, out: Path, *, layers: Sequence[str] | None = None) -> str:
+    """Writes a sheet of feature maps for each layer, and the first kernels; returns a line on them."""
+    import torch
+
+    from cutaway.inspect.features import feature_maps, first_kernels
+    from cutaway.inspect.figures import draw_feature_maps, draw_kernels, png
+
+    seen = restored.preprocessing.picture(picture)[None]
+    found = feature_maps(restored.network, torch.from_numpy(restored.preprocessing.normalise(seen)), layers)
+    out.mkdir(parents=True, exist_ok=True)
+    for number, maps in enumerate(bars(found, "drawing feature maps")):
+        (out / f"{number:02d}-{maps.layer.name}.png").write_bytes(png(draw_feature_maps(maps)))
+    kernels = first_kernels(restored.network)
+    if kernels is not None:
+        (out / "kernels.png").write_bytes(png(draw_kernels(kernels)))
+    return f"feature maps of {', '.join(maps.layer.name for maps in found)} in {out}"
+
+
+def write_histograms(restored: Restored, out: Path) -> str:
+    """Writes the histograms of the weights as one picture; returns a line on it."""
+    from cutaway.inspect.figures import draw_histograms, png
+    from cutaway.inspect.histograms import weight_histograms
+
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "weights.png"
+    file.write_bytes(png(draw_histograms(weight_histograms(restored.network))))
+    return f"histograms of the weights: {file}"
+
+
 def write_html(restored: Restored, dataset: Dataset, out: Path) -> str:
     """Writes the report; returns a line on it."""
     from cutaway.checkpoints import Run
     from cutaway.datasets import into_memory
     from cutaway.evaluation import evaluate
-    from cutaway.inspect import assemble_report, write_report
+    from cutaway.inspect.report import write_report
+    from cutaway.inspect.report_assembly import assemble_report
 
     split = "test" if len(dataset.test) else "valid"
     prepared = into_memory(dataset, restored.preprocessing, track=bars)
@@ -263,6 +298,18 @@ def write_html(restored: Restored, dataset: Dataset, out: Path) -> str:
     rows = [entry for entry in Run(restored.path.parent.parent).journal() if entry["kind"] == "epoch"]
     data = assemble_report(restored, dataset, answers, split=split, journal=rows, track=bars)
     return f"a report to open in a browser: {write_report(out, data)}"
+
+
+def _plain(histogram: Histogram) -> dict[str, object]:
+    values = {name: getattr(histogram, name) for name in ("mean", "std", "zeros")}
+    return {
+        "name": histogram.name,
+        "shape": histogram.shape,
+        "counts": histogram.counts.tolist(),
+        "edges": histogram.edges.tolist(),
+        "nan": histogram.num_nan,
+        "infinite": histogram.num_infinite,
+    } | without_nan(values)
 
 
 def _names(files: Sequence[Path]) -> list[str]:

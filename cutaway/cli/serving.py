@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
@@ -21,7 +23,7 @@ class ServeOptions:
     """An ONNX file that cutaway export made."""
     host: str = "127.0.0.1"
     """Address to listen on; by default this machine alone can reach it."""
-    port: Annotated[int, tyro.conf.arg(metavar="PORT")] = 7860
+    port: int = 7860
     """0 takes a free one."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ONNX Runtime computes."""
@@ -43,9 +45,11 @@ def serve_file(options: ServeOptions) -> None:
     from cutaway.serve.server import serve
 
     classifier = Classifier(options.model, provider=options.provider)
-    app = create_app(classifier, page=options.page, hosts=(options.host, *options.allowed_hosts))
-    if options.host not in ("127.0.0.1", "localhost", "::1"):
-        say(f"{options.host} can be reached from other machines, and nothing asks for a key.")
+    public = options.host not in ("127.0.0.1", "localhost", "::1")
+    hosts = [*options.allowed_hosts, options.host, *([socket.gethostname()] if public else [])]
+    app = create_app(classifier, page=options.page, hosts=hosts)
+    if public:
+        print("Other machines can reach this server, and nothing asks them for a key.", file=sys.stderr)
     serve(
         app,
         host=options.host,

@@ -8,9 +8,9 @@ from pydantic import BaseModel
 
 from cutaway import heatmaps, images
 from cutaway.preprocessing.spec import Pixels, Preprocessing
+from cutaway.preprocessing.views import view
 from cutaway.serve.classifier import Classifier, Prediction, Score
 from cutaway.serve.metadata import Verification
-from cutaway.serve.views import view
 
 
 class ScoreAnswer(BaseModel):

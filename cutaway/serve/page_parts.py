@@ -10,9 +10,9 @@ import numpy as np
 
 from cutaway import heatmaps
 from cutaway.preprocessing.spec import Pixels, Preprocessing
+from cutaway.preprocessing.views import view
 from cutaway.serve.answers import data_uri
 from cutaway.serve.classifier import Classifier, Prediction
-from cutaway.serve.views import view
 
 _HEAT_SIDE = 320
 _SMALL_PICTURE = 160

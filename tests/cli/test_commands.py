@@ -157,7 +157,7 @@ def test_a_signal_while_training_saves_and_ends_with_143(tmp_path):
 @pytest.mark.slow
 def test_the_demo_ends_with_everything_made(tmp_path):
     result = subprocess.run(
-        [sys.executable, "-m", "cutaway", "demo", "--no-serve", "--no-full"],
+        [sys.executable, "-m", "cutaway", "demo", "--no-serve", "--data", "sample"],
         cwd=tmp_path,
         capture_output=True,
         text=True,

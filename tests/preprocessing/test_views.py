@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cutaway.preprocessing.spec import Preprocessing, imagenet
-from cutaway.serve.views import kept, view
+from cutaway.preprocessing.views import kept, view
 
 STRETCH = Preprocessing(size=(28, 28), mean=(0.0,) * 3, std=(1.0,) * 3)
 
