@@ -15,7 +15,7 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
 
-from cutaway.inspect.class_scores import ClassScores
+from cutaway.inspect.classwise import ClassScores
 from cutaway.inspect.features import FeatureMaps, Kernels
 from cutaway.inspect.histograms import Histogram
 from cutaway.inspect.tiles import Scale, color_ramp, kernel_tiles, map_tile, scale_of

@@ -115,7 +115,7 @@ def _cells(row: LayerRow, table: LayerTable, nested: bool) -> tuple[str, ...]:
     if row.shared_with is not None:
         parameters = f"{parameters} + those of {row.shared_with}" if row.parameters else f"those of {row.shared_with}"
     return (
-        "" if row.order is None else str(row.order),
+        str(row.order) if row.order else "",
         name,
         kind,
         _shapes(row.input_shapes),

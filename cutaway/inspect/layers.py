@@ -25,8 +25,8 @@ class LayerRow:
         kind: The module's class.
         depth: 0 for the network, 1 for its children, and so on.
         is_leaf: Whether it has no modules inside.
-        order: Position among the calls, from 1; None where its `forward` is never called (a container, or weights that
-            the module around it uses).
+        order: Position among the first calls, with 0 for the network itself; None where its `forward` is never called
+            (a container, or weights that the module around it uses).
         calls: How often it is called.
         input_shapes: Of the tensors it takes at its first call.
         output_shapes: Of the tensors it returns at its first call.
@@ -169,7 +169,7 @@ class _Ledger:
     def entering(self, name: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             self._book_macs()
-            account = self.accounts.setdefault(name, _Account(order=len(self.accounts) + 1))
+            account = self.accounts.setdefault(name, _Account(order=len(self.accounts)))
             if account.calls == 0:
                 account.input_shapes = _shapes((args, kwargs))
             account.calls += 1
@@ -227,7 +227,7 @@ def _shapes(structure: Any) -> tuple[Shape, ...]:
 
 def _calling_order(names: list[str], accounts: dict[str, _Account]) -> Callable[[str], tuple[int, int]]:
     """Sorts by first call; a module that is never called stands where the first module inside it does, or last."""
-    last = len(accounts) + 1
+    last = len(accounts)
     keys: dict[str, tuple[int, int]] = {}
     for position, name in enumerate(names):
         orders = [

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from cutaway.images import encode_png
 from cutaway.inspect import charts, layer_rendering
-from cutaway.inspect.class_scores import ClassScores
+from cutaway.inspect.classwise import ClassScores
 from cutaway.inspect.features import FeatureMaps, Kernels
 from cutaway.inspect.histograms import Histogram
 from cutaway.inspect.layers import LayerTable

@@ -14,7 +14,7 @@ from cutaway.datasets import Dataset, Split
 from cutaway.errors import NetworkError
 from cutaway.heatmaps import overlay
 from cutaway.inspect.class_activation import grad_cam
-from cutaway.inspect.class_scores import Answers, class_scores, telling_samples
+from cutaway.inspect.classwise import Answers, class_scores, telling_samples
 from cutaway.inspect.features import FeatureMaps, feature_maps, first_kernels
 from cutaway.inspect.histograms import weight_histograms
 from cutaway.inspect.layer_rendering import byte_count, count

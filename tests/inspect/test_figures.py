@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cutaway.inspect.class_scores import class_scores
+from cutaway.inspect.classwise import class_scores
 from cutaway.inspect.features import FeatureMaps, Kernels
 from cutaway.inspect.figures import (
     draw_confusion,

@@ -22,7 +22,7 @@ def test_a_small_network_worked_out_by_hand() -> None:
     network[0].weight.requires_grad_(False)
     table = layer_table(network, (1, 8, 8), batch_size=3)
     root, conv, norm, relu, flatten, linear = table.rows
-    assert [row.order for row in table.rows] == [1, 2, 3, 4, 5, 6]
+    assert [row.order for row in table.rows] == [0, 1, 2, 3, 4, 5]
     assert (conv.input_shapes, conv.output_shapes) == (((3, 1, 8, 8),), ((3, 2, 6, 6),))
     # Nine weights for each of two channels, frozen; one bias each.
     assert (conv.trainable, conv.frozen, conv.buffers) == (2, 18, 0)

@@ -10,7 +10,7 @@ from sklearn import metrics
 from torch import Tensor
 
 from cutaway.errors import InspectionError
-from cutaway.inspect.class_scores import class_scores, telling_samples
+from cutaway.inspect.classwise import class_scores, telling_samples
 
 
 @dataclass(frozen=True)
