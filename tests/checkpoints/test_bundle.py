@@ -1,5 +1,6 @@
 """Bundles: written whole or not at all, read only if every byte is right."""
 
+import contextlib
 import itertools
 import json
 import os
@@ -105,7 +106,8 @@ def test_until_the_rename_nothing_is_taken_for_a_bundle(tmp_path, monkeypatch):
     sync, rename = os.fsync, type(tmp_path).rename
 
     def noted_sync(descriptor):
-        order.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{descriptor}"))))
+        inode = os.fstat(descriptor).st_ino
+        order.append(("sync", next(path.name for path in tmp_path.rglob("*") if path.stat().st_ino == inode)))
         sync(descriptor)
 
     def noted_rename(self, target):
@@ -218,10 +220,8 @@ def test_a_mutated_manifest_gives_the_network_or_a_cutaway_error(tmp_path, data)
         node[key] = data.draw(JSON)
         break
     (bundle / "manifest.json").write_text(json.dumps(raw))
-    try:
+    with contextlib.suppress(CutawayError):
         restore(bundle)
-    except CutawayError:
-        pass
 
 
 def test_references(tmp_path):
