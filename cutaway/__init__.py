@@ -1,3 +1,33 @@
-"""Train an image classifier, see inside it, and ship it."""
+"""Train an image classifier, see inside it, and ship it.
+
+The few names that a notebook needs, each looked up when it is first used: importing this package imports no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cutaway.checkpoints import restore
+    from cutaway.errors import CutawayError
+    from cutaway.images import decode
+    from cutaway.serve import Classifier
+    from cutaway.settings import TrainSettings
 
 __version__ = "0.1.0"
+__all__ = ["Classifier", "CutawayError", "TrainSettings", "decode", "restore"]
+
+_HOMES = {
+    "Classifier": "cutaway.serve",
+    "CutawayError": "cutaway.errors",
+    "TrainSettings": "cutaway.settings",
+    "decode": "cutaway.images",
+    "restore": "cutaway.checkpoints",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
