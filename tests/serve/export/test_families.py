@@ -1,5 +1,7 @@
 """Every kind of head: one network of each torchvision family with its default target layer, on a photo."""
 
+import copy
+
 import numpy as np
 import onnxruntime as ort
 import pytest
@@ -29,7 +31,7 @@ SLOW = [
     "swin_t",
     "maxvit_t",
 ]
-SIZES = {"inception_v3": 96, "vit_b_16": 224, "maxvit_t": 224}
+SIZES = {"inception_v3": 160, "vit_b_16": 224, "maxvit_t": 224}
 PHOTOS = [data.chelsea(), data.coffee(), data.astronaut(), data.rocket()]
 
 
@@ -65,12 +67,15 @@ def test_the_file_explains_itself_as_pytorch_does(name, tmp_path):
     result = export_module(network, spec, list("abcdefghij"), tmp_path / "x.onnx", images=PHOTOS, explain=True)
 
     session = ort.InferenceSession(result.path)
+    with torch.no_grad():
+        exact = copy.deepcopy(network).double()(inputs.double())
+        rounding = (network(inputs) - exact).abs().max().item()
     expected = grad_cam(network, inputs, result.metadata.target_layer, [-1, 3, 5, 7])
     assert expected.maps.amax() > 0
     for n, photo in enumerate(PHOTOS):
         feeds = {"images": photo[None], "class_index": np.array([[-1, 3, 5, 7][n]])}
         logits, _, heatmap = session.run(None, feeds)
-        np.testing.assert_allclose(logits[0], expected.logits[n], rtol=1e-4, atol=1e-4)
+        np.testing.assert_allclose(logits[0], expected.logits[n], atol=1e-5 + 3 * rounding)
         correlations, differences = compare_heatmaps(heatmap, expected.maps[n : n + 1].numpy())
         assert differences[0] < 1e-3
         assert not correlations[0] < 0.9999
@@ -79,11 +84,12 @@ def test_the_file_explains_itself_as_pytorch_does(name, tmp_path):
 
 def _give_it_answers(network: nn.Module, inputs: torch.Tensor) -> None:
     """Random weights alone leave BatchNorm's statistics far off and some heads at zero: no map would be seen."""
+    network.eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = None
+            module.train().momentum = None
         if isinstance(module, nn.Linear) and module.out_features == 10:
             nn.init.normal_(module.weight, std=0.1)
     with torch.no_grad():
-        network.train()(inputs)
+        network(inputs)
     network.eval()
