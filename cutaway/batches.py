@@ -62,6 +62,11 @@ class Feed:
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def forks(self) -> bool:
+        """Whether `batches` starts processes."""
+        return self._images is None and self.workers > 0
+
     def batches(self, batch_size: int, order: Tensor | None = None) -> Iterator[Batch]:
         """Iterates over the samples named by `order` (int64 [M]; all in their own order by default).
 

@@ -65,9 +65,17 @@ class TrainSettings(BaseModel):
     channels_last: bool = True
     """Keep tensors in the channels-last memory format, which convolutions run faster in."""
     save_every: int = Field(default=0, ge=0)
-    """Steps between bundles within an epoch; 0 saves after each epoch only."""
+    """Steps between bundles within an epoch; 0 for none. A bundle is saved after each epoch in any case."""
+    save_minutes: float = Field(default=0, ge=0)
+    """Minutes after which the next step's end saves a bundle; 0 for none."""
+    save_in_background: bool = True
+    """Write bundles while training goes on; otherwise training waits for the disk."""
     keep_last: int = Field(default=2, ge=2, le=1_000_000)
-    """Newest bundles to keep, besides the best one."""
+    """Newest bundles to keep."""
+    keep_best: int = Field(default=1, ge=1, le=1_000_000)
+    """Bundles with the best monitored metric to keep."""
+    keep_every: int = Field(default=0, ge=0)
+    """Keep the bundles after every so many steps too; 0 for none."""
     log_every: int = Field(default=20, ge=1)
     """Steps between entries of loss and learning rate in the journal."""
 
@@ -82,8 +90,23 @@ class TrainSettings(BaseModel):
 
 # Settings that may differ when a run is resumed, since they don't touch what is computed. Every other one must agree.
 FREE_TO_CHANGE = frozenset(
-    {"out", "workers", "memory_limit", "save_every", "keep_last", "log_every", "device", "skip_unreadable"}
+    {
+        "out",
+        "workers",
+        "memory_limit",
+        "save_every",
+        "save_minutes",
+        "save_in_background",
+        "keep_last",
+        "keep_best",
+        "keep_every",
+        "log_every",
+        "device",
+        "skip_unreadable",
+    }
 )
+# Settings that no run can change: the state that was saved would not fit.
+NEVER_TO_CHANGE = frozenset({"network", "network_arguments", "image_size", "optimizer"})
 
 
 def validated(values: Mapping[str, Any]) -> TrainSettings:

@@ -7,17 +7,16 @@ rename no reader looks at it, and after it everything that it names is on disk.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 from torch import Tensor
 
 from cutaway.checkpoints.manifest import FileEntry, Manifest, parse_manifest
+from cutaway.checkpoints.tensor_files import check_hash, load_tensors, shapes_in, sync, write_tensors
 from cutaway.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -31,7 +30,7 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, Mapping[s
     Args:
         path: The bundle's directory, which must not exist yet.
         manifest: Its `files` are filled in here.
-        tensors: File name without suffix -> tensor name -> tensor.
+        tensors: File name without suffix -> tensor name -> tensor, on the CPU.
 
     Returns:
         The manifest as written.
@@ -44,13 +43,10 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, Mapping[s
     temporary = path.with_name(TEMPORARY + path.name)
     try:
         shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        entries = {}
-        for name, group in tensors.items():
-            file = temporary / f"{name}.safetensors"
-            data = safetensors.torch.save({key: _storable(tensor) for key, tensor in group.items()})
-            _write_synced(file, data)
-            entries[file.name] = FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+        # Without its parents: where somebody removed the run, it is not for a save to bring half of it back.
+        temporary.mkdir()
+        files = {f"{name}.safetensors": group for name, group in tensors.items()}
+        entries = {name: write_tensors(temporary / name, group) for name, group in files.items()}
         manifest = manifest.model_copy(update={"files": entries})
         _write_synced(temporary / MANIFEST, manifest.to_json())
         _sync_directory(temporary)
@@ -99,13 +95,20 @@ def verify_bundle(path: Path) -> Manifest:
         BundleError: The first thing that is wrong.
     """
     manifest = read_manifest(path)
-    for name in manifest.files:
-        _check_hash(path / name, manifest.files[name])
+    with ThreadPoolExecutor(2) as readers:
+        # Hashing lets go of the interpreter. The first error in the order of the files is the one that is told.
+        list(readers.map(lambda name: check_hash(path / name, manifest.files[name]), manifest.files))
     return manifest
 
 
-def read_tensors(path: Path, manifest: Manifest, name: str) -> dict[str, Tensor]:
+def read_tensors(path: Path, manifest: Manifest, name: str, *, verified: bool = False) -> dict[str, Tensor]:
     """The tensors of one of a bundle's files, on the CPU, after its hash was compared.
+
+    Args:
+        path: The bundle.
+        manifest: What it says of itself.
+        name: The file's name without suffix.
+        verified: `verify_bundle` compared the hash already.
 
     Raises:
         BundleError: The file is not part of the bundle, or damaged.
@@ -113,27 +116,12 @@ def read_tensors(path: Path, manifest: Manifest, name: str) -> dict[str, Tensor]
     file = path / f"{name}.safetensors"
     if file.name not in manifest.files:
         raise BundleError(f"{path} holds no {file.name}.")
-    _check_hash(file, manifest.files[file.name])
-    try:
-        return safetensors.torch.load_file(file)
-    except (safetensors.SafetensorError, OSError) as error:
-        raise BundleError(f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged.") from error
+    return load_tensors(file, manifest.files[file.name], verified=verified)
 
 
 def tensor_shapes(path: Path, name: str) -> dict[str, tuple[str, tuple[int, ...]]]:
-    """Name -> (data type, shape) from a file's header, without reading the tensors."""
-    file = path / f"{name}.safetensors"
-    try:
-        with safetensors.safe_open(file, framework="pt") as opened:
-            slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
-            return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
-    except (safetensors.SafetensorError, OSError) as error:
-        raise BundleError(f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged.") from error
-
-
-def _storable(tensor: Tensor) -> Tensor:
-    """A contiguous copy of its own on the CPU: safetensors stores neither strides nor tensors that share memory."""
-    return tensor.detach().to("cpu", copy=True).contiguous()
+    """Name -> (data type, shape) of one of a bundle's files, from its header alone."""
+    return shapes_in(path / f"{name}.safetensors")
 
 
 def _check_size(file: Path, entry: FileEntry) -> None:
@@ -148,26 +136,15 @@ def _check_size(file: Path, entry: FileEntry) -> None:
         )
 
 
-def _check_hash(file: Path, entry: FileEntry) -> None:
-    try:
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
-    except OSError as error:
-        raise BundleError(f"{file} cannot be read: {error.strerror or error}.") from error
-    if digest != entry.sha256:
-        raise BundleError(f"{file} is not what was written: its SHA-256 differs.", hint="The bundle is damaged.")
-
-
 def _write_synced(file: Path, data: bytes) -> None:
     with file.open("xb") as opened:
         opened.write(data)
-        opened.flush()
-        os.fsync(opened.fileno())
+        sync(opened.fileno(), opened.flush)
 
 
 def _sync_directory(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        sync(descriptor)
     finally:
         os.close(descriptor)

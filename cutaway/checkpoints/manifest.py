@@ -9,11 +9,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
+from cutaway.checkpoints.migrations import migrate
 from cutaway.errors import BundleError
 from cutaway.networks import NetworkSpec
 from cutaway.preprocessing import Preprocessing
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+Phase = Literal["training", "validated"]
 FILE_NAME = re.compile(r"[a-z][a-z0-9_]*\.safetensors")
 
 
@@ -62,12 +64,29 @@ class Environment(_Part):
     commit: str | None = None
 
 
+class Resumption(_Part):
+    """One time that a run went on from a bundle.
+
+    Attributes:
+        step: Of the bundle.
+        equality: What may be said of the run from here on, against one that was never interrupted: `bitwise` the same;
+            within `rounding`; `statistical`, where something random draws differently; or `overridden`, where a person
+            changed a setting.
+        because: What differs.
+    """
+
+    step: int = Field(ge=0)
+    equality: Literal["bitwise", "rounding", "statistical", "overridden"]
+    because: tuple[str, ...] = ()
+
+
 class Manifest(_Part):
     """Everything about a bundle but its tensors.
 
     Attributes:
         phase: `training` within an epoch, `validated` after one whose metrics are known.
         configuration: The run's settings.
+        resumed: Each time that the run went on from a bundle.
         optimizer: The optimizer's parameter groups, by the names of their parameters.
     """
 
@@ -76,13 +95,14 @@ class Manifest(_Part):
     classes: tuple[str, ...] = Field(min_length=1)
     preprocessing: Preprocessing
     progress: Progress
-    phase: Literal["training", "validated"]
+    phase: Phase
     metrics: dict[str, float]
     monitored: Monitored
     configuration: dict[str, JsonValue]
     optimizer: list[dict[str, JsonValue]]
     data: Data
     environment: Environment
+    resumed: tuple[Resumption, ...] = ()
     created: str
     files: dict[str, FileEntry]
 
@@ -117,12 +137,8 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         raw: Any = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"The manifest of {where} is not valid JSON.", hint="The bundle is damaged.") from error
-    version = raw.get("schema_version") if isinstance(raw, dict) else None
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise BundleError(
-            f"{where} has manifest schema {version}; this cutaway knows up to {SCHEMA_VERSION}.",
-            hint="Update cutaway to read it.",
-        )
+    if isinstance(raw, dict):
+        raw = migrate(raw, SCHEMA_VERSION, where)
     try:
         return Manifest.model_validate(raw)
     except ValidationError as error:

@@ -6,26 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from cutaway.checkpoints.bundle import read_tensors, tensor_shapes, verify_bundle
+from cutaway.checkpoints.finite import check_finite
 from cutaway.checkpoints.manifest import Manifest
+from cutaway.checkpoints.matching import Matching, describe, match, render
 from cutaway.checkpoints.runs import Stored, Which, find
 from cutaway.errors import BundleError
 from cutaway.networks import NetworkSpec, build, build_on_meta
 from cutaway.preprocessing import Preprocessing
-
-_TYPES = {
-    torch.float32: "F32",
-    torch.float64: "F64",
-    torch.float16: "F16",
-    torch.bfloat16: "BF16",
-    torch.int64: "I64",
-    torch.int32: "I32",
-    torch.uint8: "U8",
-    torch.bool: "BOOL",
-}
-
 
 @dataclass(frozen=True)
 class Restored:
@@ -48,21 +38,26 @@ class Restored:
     path: Path
 
 
-def restore(reference: str | Path, *, device: torch.device | str = "cpu", prefer: Which = "best") -> Restored:
+def restore(
+    reference: str | Path, *, device: torch.device | str = "cpu", prefer: Which = "best", allow_nan: bool = False
+) -> Restored:
     """Gives back the network that a person named, after every byte of its bundle was compared with its hash.
 
     Args:
         reference: A bundle's path, `RUN`, `RUN@best`, `RUN@last` or `RUN@STEP`.
         device: Where the network is put.
         prefer: What a bare `RUN` means.
+        allow_nan: Take weights that are NaN or infinite as they are.
 
     Raises:
-        BundleError: It is not there, damaged, or its tensors don't fit the network that it names.
+        BundleError: It is not there, damaged, or its tensors are not numbers or don't fit the network that it names.
         NetworkError: This cutaway cannot build the network that it names.
     """
     stored = find(reference, prefer=prefer)
     manifest = verify_bundle(stored.path)
-    network = build_from(Stored(stored.path, manifest))
+    network = build_from(Stored(stored.path, manifest, verified=True))
+    if not allow_nan:
+        check_finite(network.state_dict(), stored.path)
     return Restored(
         network=network.to(device).eval(),
         spec=manifest.network,
@@ -74,12 +69,8 @@ def restore(reference: str | Path, *, device: torch.device | str = "cpu", prefer
 
 
 def build_from(stored: Stored) -> nn.Module:
-    """Builds a bundle's network on the CPU, in training mode, with the bundle's weights; leaves the generators alone.
-
-    The shapes are compared on `meta` first, so that a manifest cannot ask for more memory than its files hold.
-    """
-    expected = build_on_meta(stored.manifest.network).state_dict()
-    _compare(expected, tensor_shapes(stored.path, "model"), stored)
+    """Builds a bundle's network on the CPU, in training mode, with the bundle's weights; leaves the generators alone."""
+    matching = _match(stored)
     if len(stored.manifest.classes) != stored.manifest.network.num_classes:
         raise BundleError(
             f"{stored.path} names {len(stored.manifest.classes)} classes for a network with "
@@ -87,25 +78,22 @@ def build_from(stored: Stored) -> nn.Module:
         )
     if stored.manifest.preprocessing.input_shape != stored.manifest.network.input_shape:
         raise BundleError(f"The preprocessing of {stored.path} does not give the input that its network takes.")
-    tensors = read_tensors(stored.path, stored.manifest, "model")
+    tensors = read_tensors(stored.path, stored.manifest, "model", verified=stored.verified)
     with torch.random.fork_rng(devices=[]):
         network = build(stored.manifest.network)
-    network.load_state_dict(tensors)
+    network.load_state_dict({pair.name: tensors[pair.found_name] for pair in matching.loadable})
     return network
 
 
-def _compare(expected: dict[str, Tensor], found: dict[str, tuple[str, tuple[int, ...]]], stored: Stored) -> None:
+def _match(stored: Stored) -> Matching:
+    """Compares names, shapes and types on `meta`, so that a manifest cannot ask for more than its files hold."""
     name = stored.manifest.network.name
-    missing = [key for key in expected if key not in found]
-    if missing:
-        raise BundleError(f"{stored.path} lacks {len(missing)} tensors of {name}, such as '{missing[0]}'.")
-    extra = [key for key in found if key not in expected]
-    if extra:
-        raise BundleError(f"{stored.path} holds {len(extra)} tensors that {name} has not, such as '{extra[0]}'.")
-    for key, tensor in expected.items():
-        wanted = (_TYPES.get(tensor.dtype, str(tensor.dtype)), tuple(tensor.shape))
-        if found[key] != wanted:
-            raise BundleError(
-                f"Tensor '{key}' of {stored.path} is {found[key][0]} {list(found[key][1])}; "
-                f"{name} needs {wanted[0]} {list(wanted[1])}."
-            )
+    expected = describe(build_on_meta(stored.manifest.network).state_dict())
+    matching = match(expected, tensor_shapes(stored.path, "model"))
+    if not matching.is_exact:
+        raise BundleError(
+            f"The weights of {stored.path} are not those of the {name} that its manifest describes:\n{render(matching)}",
+            hint="Its weights can go into another network: cutaway checkpoints import --weights "
+            f"{stored.path / 'model.safetensors'}",
+        )
+    return matching

@@ -19,10 +19,17 @@ Which = Literal["best", "last"]
 
 @dataclass(frozen=True)
 class Stored:
-    """A bundle and what its manifest says."""
+    """A bundle and what its manifest says.
+
+    Attributes:
+        path: Its directory.
+        manifest: Read and valid.
+        verified: Whether every byte was compared with the manifest's hashes.
+    """
 
     path: Path
     manifest: Manifest
+    verified: bool = False
 
     @property
     def bytes(self) -> int:
@@ -114,11 +121,25 @@ class Run:
         """The newest bundle whose every byte is right; damaged ones before it are set aside and told of."""
         for path in reversed(self.bundle_paths()):
             try:
-                return Stored(path, verify_bundle(path))
+                return Stored(path, verify_bundle(path), verified=True)
             except BundleError as error:
                 self.set_aside(path)
                 on_damage(error)
         return None
+
+    def create(self) -> None:
+        """Makes the directories of a new run, or leaves those that are there.
+
+        Raises:
+            BundleError: The disk refuses.
+        """
+        try:
+            self.checkpoints.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BundleError(
+                f"The run directory {self.path} cannot be written: {error.strerror or error}.",
+                hint="Choose another --out.",
+            ) from error
 
     def clear_temporary(self) -> None:
         """Removes what a killed writer left behind; only for the run's one writer."""
@@ -127,15 +148,35 @@ class Run:
                 if path.name.startswith(TEMPORARY):
                     shutil.rmtree(path)
 
-    def prune(self, keep_last: int) -> None:
-        """Removes bundles other than the best and the newest `keep_last`."""
-        stored = self.bundles(on_damage=lambda _: None)
-        best = best_of(stored)
-        for bundle in stored[:-keep_last]:
-            if best is None or bundle.path != best.path:
+    def prune(self, keep_last: int, keep_best: int = 1, keep_every: int = 0) -> list[str]:
+        """Removes bundles that nobody asked to keep; the newest two stay in any case.
+
+        Args:
+            keep_last: So many of the newest.
+            keep_best: So many with the best monitored metric.
+            keep_every: Those after every so many steps; 0 for none.
+
+        Returns:
+            A sentence for each bundle that could not be removed.
+        """
+        failures = []
+        for bundle in self.superfluous(keep_last, keep_best, keep_every):
+            try:
                 # Renamed first, so that a kill halfway leaves no bundle with files missing.
                 doomed = bundle.path.rename(bundle.path.with_name(TEMPORARY + bundle.path.name))
                 shutil.rmtree(doomed)
+            except OSError as error:
+                failures.append(f"The old bundle {bundle.path} cannot be removed: {error.strerror or error}.")
+        return failures
+
+    def superfluous(self, keep_last: int, keep_best: int = 1, keep_every: int = 0) -> list[Stored]:
+        """The bundles that `prune` removes."""
+        stored = self.bundles(on_damage=lambda _: None)
+        kept = {bundle.path for bundle in stored[-max(2, keep_last) :]}
+        kept |= {bundle.path for bundle in ranked(stored)[:keep_best]}
+        if keep_every:
+            kept |= {bundle.path for bundle in stored if bundle.manifest.progress.step % keep_every == 0}
+        return [bundle for bundle in stored if bundle.path not in kept]
 
 
 def bundle_name(progress: Progress, phase: str) -> str:
@@ -144,12 +185,14 @@ def bundle_name(progress: Progress, phase: str) -> str:
 
 
 def best_of(stored: list[Stored]) -> Stored | None:
-    """The bundle with the best monitored metric, the earlier one where two are equal; NaN is never the best."""
-    best: Stored | None = None
-    for bundle in stored:
-        if _score(bundle.manifest) > (_score(best.manifest) if best else -math.inf):
-            best = bundle
-    return best
+    """The bundle with the best monitored metric; None where no bundle has one."""
+    return next(iter(ranked(stored)), None)
+
+
+def ranked(stored: list[Stored]) -> list[Stored]:
+    """Bundles with a monitored metric, the best first; of two that are equal the earlier. NaN does not count."""
+    rated = [bundle for bundle in stored if _score(bundle.manifest) > -math.inf]
+    return sorted(rated, key=lambda bundle: -_score(bundle.manifest))
 
 
 def find(reference: str | Path, *, prefer: Which = "best") -> Stored:

@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 
 def run_train(arguments: Sequence[str]) -> None:
     """Trains, and tells of each epoch in a line."""
-    settings = parse_settings("train", arguments)
+    settings, override = parse_settings("train", arguments)
     from cutaway.train import train
 
     trained = train(
         settings,
+        override=override,
         track=bars,
         on_epoch=epoch_teller(settings.epochs),
         on_note=lambda note: print(printable(note), file=sys.stderr),

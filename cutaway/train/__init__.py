@@ -2,6 +2,6 @@
 
 from cutaway.settings import TrainSettings
 from cutaway.train.journal import EpochMetrics
-from cutaway.train.loop import Trained, train
+from cutaway.train.training import Trained, train
 
 __all__ = ["EpochMetrics", "TrainSettings", "Trained", "train"]

@@ -2,197 +2,208 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 from torch.nn import functional as F
 
 from cutaway.batches import Feed
-from cutaway.checkpoints import Run, Stored, best_of, restore
-from cutaway.checkpoints.lock import only_writer
-from cutaway.datasets import Dataset, into_memory
-from cutaway.devices import choose_device
-from cutaway.errors import BundleError, CutawayError, Interrupted
-from cutaway.evaluation import evaluate_feed, logits_of
-from cutaway.progress import Track, silent
-from cutaway.settings import TrainSettings, to_yaml
-from cutaway.train.generators import deterministic
+from cutaway.checkpoints import Run
+from cutaway.checkpoints.saving import Saver
+from cutaway.errors import CutawayError, Interrupted
+from cutaway.evaluation import Evaluation, evaluate_feed, logits_of
+from cutaway.progress import Track
 from cutaway.train.journal import EpochMetrics, Journal
 from cutaway.train.order import epoch_order, whole_batches
-from cutaway.train.preparing import (
-    check_may_go_on,
-    describe_input,
-    describe_network,
-    load_data,
-)
 from cutaway.train.recipe import learning_rate
-from cutaway.train.session import Session, begin, resume
-from cutaway.train.stopping import StopRequest, stop_on_signal
+from cutaway.train.session import Session
+from cutaway.train.stopping import StopEarly, StopRequest
 from cutaway.train.tensorboard import Board
 
-Note = Callable[[str], None]
-_EVALUATION_BATCH = 512
+EVALUATION_BATCH = 512
 
 
-@dataclass(frozen=True)
-class Trained:
-    """What a training came to.
+@dataclass
+class Loop:
+    """Trains a session to its last epoch. `run` is the loop; the rest is what happens beside the steps.
 
     Attributes:
-        run: The run's directory.
-        best: The bundle with the best monitored metric.
-        last: The bundle after the last epoch.
-        metrics: Of each epoch that this process trained.
-        test_accuracy: Of the best bundle, over the test split; None where that is empty.
-    """
-
-    run: Path
-    best: Stored
-    last: Stored
-    metrics: tuple[EpochMetrics, ...]
-    test_accuracy: float | None
-
-
-def train(
-    settings: TrainSettings,
-    *,
-    track: Track = silent,
-    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
-    on_note: Note = lambda _: None,
-) -> Trained:
-    """Trains a network, or goes on with the run that is already at `settings.out`.
-
-    For every committed bundle, a process that goes on from it computes the same bytes as the process that wrote it
-    would have: with the same code, versions, device type and number of threads.
-
-    Args:
-        settings: What to train.
+        session: What is trained.
+        train: The training split.
+        valid: The validation split.
+        run: Where bundles go.
+        saver: Writes them.
+        journal: Metrics for programs.
+        board: Metrics for people.
+        stop: What signals ask for.
         track: Shows progress.
         on_epoch: Called after each epoch.
-        on_note: Called with a sentence where something happened that a person should know.
-
-    Raises:
-        CutawayError: Something about the settings, the data, the device or the run's directory is wrong.
-        Interrupted: SIGTERM or SIGINT came; the batch in hand was finished and saved.
+        on_note: Called with a sentence where a person should know.
     """
-    run = Run(settings.out)
-    device = choose_device(settings.device)
-    dataset = load_data(settings, track=track)
-    with only_writer(run.path), deterministic(device), stop_on_signal() as stop:
-        run.clear_temporary()
-        stored = run.newest_whole(lambda error: on_note(f"{error} It was set aside; going on from the one before."))
-        if stored is not None:
-            check_may_go_on(settings, dataset, stored)
-            preprocessing = stored.manifest.preprocessing
-        else:
-            preprocessing = describe_input(settings, dataset, track=track)
-        dataset = into_memory(dataset, preprocessing, limit_bytes=settings.memory_limit * 10**6, track=track)
-        if stored is not None:
-            session = resume(settings, dataset, stored, device)
-            on_note(f"Going on with {run.path} after step {session.step}, {session.epoch} whole epochs.")
-        else:
-            spec = describe_network(settings, dataset, preprocessing)
-            session = begin(settings, dataset, spec, preprocessing, device)
-        run.configuration.write_text(to_yaml(settings), encoding="utf-8")
-        metrics = _epochs(session, dataset, run, stop, track, on_epoch, on_note)
-        return _finish(session, dataset, run, metrics, track)
 
+    session: Session
+    train: Feed
+    valid: Feed
+    run_directory: Run
+    saver: Saver
+    journal: Journal
+    board: Board
+    stop: StopRequest
+    track: Track
+    on_epoch: Callable[[EpochMetrics], None]
+    on_note: Callable[[str], None]
+    _saved_step: int | None = None
+    _saved_at: float = field(default_factory=time.monotonic)
+    _failures: list[str] = field(default_factory=list)
 
-def _epochs(
-    session: Session,
-    dataset: Dataset,
-    run: Run,
-    stop: StopRequest,
-    track: Track,
-    on_epoch: Callable[[EpochMetrics], None],
-    on_note: Note,
-) -> list[EpochMetrics]:
-    settings = session.settings
-    feed = Feed(dataset.train, session.preprocessing, device=session.device, workers=settings.workers)
-    valid = Feed(dataset.valid, session.preprocessing, device=session.device, workers=settings.workers)
-    journal = Journal(run, step=session.step, epoch=session.epoch)
-    board = Board(run, step=session.step)
-    history = []
-    try:
-        if session.step == 0:
-            first = next(feed.batches(min(32, len(feed))))
-            board.begin(session.network, feed.pictures(first), feed.inputs(first), on_note)
-        while session.epoch < settings.epochs:
-            seconds, images = _train_epoch(session, feed, run, journal, board, stop, track)
-            answers = evaluate_feed(
-                session.network,
-                valid,
-                batch_size=_EVALUATION_BATCH,
-                track=track,
-                channels_last=settings.channels_last,
+    def run(self) -> list[EpochMetrics]:
+        """Trains what is left.
+
+        Raises:
+            Interrupted: A signal asked for the end; everything is saved.
+            CutawayError: Saving failed, the data cannot be read any more, or the loss is no number.
+        """
+        history = []
+        try:
+            while self.session.epoch < self.session.settings.epochs:
+                seconds, images = self._train_epoch()
+                metrics = self._metrics(self._validate(), seconds, images)
+                self._end_epoch(metrics)
+                history.append(metrics)
+            self.saver.wait()
+            self._tell_failures()
+        except StopEarly:
+            raise self._interrupted() from None
+        except Exception:
+            # What went wrong outside a step left a whole number of steps behind, which are worth keeping.
+            if self.session.sound and not self.saver.failed:
+                self._save_if_new()
+            raise
+        finally:
+            self.saver.join()
+        return history
+
+    def _train_epoch(self) -> tuple[float, int]:
+        """Trains what is left of the epoch in progress; returns its seconds and the number of pictures."""
+        session, settings = self.session, self.session.settings
+        order = whole_batches(epoch_order(settings.seed, session.epoch, len(self.train)), settings.batch_size)
+        batches = -(-len(order) // settings.batch_size)
+        left = order[session.batch * settings.batch_size :]
+        self._before_workers(self.train)
+        session.network.train()
+        began = time.perf_counter()
+        title = f"epoch {session.epoch + 1}/{settings.epochs}"
+        for batch in self.track(self.train.batches(settings.batch_size, left), title, batches - session.batch):
+            lr = learning_rate(settings, session.step, settings.epochs * batches)
+            loss = step(session, self.train.inputs(batch), batch.labels, lr)
+            if session.step % settings.log_every == 0 or session.batch == batches:
+                self._log(loss.item(), lr)
+            self._between_steps(ends_epoch=session.batch == batches)
+        return time.perf_counter() - began, len(left)
+
+    def _between_steps(self, *, ends_epoch: bool) -> None:
+        """Whatever is due now: the end, a bundle, or the news that an earlier one failed."""
+        settings = self.session.settings
+        self.saver.check()
+        self._tell_failures()
+        if self.stop.signum is not None:
+            raise StopEarly
+        if ends_epoch and not self.stop.save:
+            return  # the bundle after the validation is due in a moment, and holds more
+        due_by_step = settings.save_every and self.session.step % settings.save_every == 0
+        due_by_time = settings.save_minutes and time.monotonic() - self._saved_at >= 60 * settings.save_minutes
+        if due_by_step or due_by_time or self.stop.save:
+            self.stop.save = False
+            self._save()
+
+    def _log(self, loss: float, lr: float) -> None:
+        self.journal.step(self.session.step, loss=loss, lr=lr)
+        self.board.step(self.session.step, loss=loss, lr=lr)
+        if not math.isfinite(loss):
+            self.session.sound = False
+            kept = self.run_directory.bundle_paths()
+            raise CutawayError(
+                f"The loss became {loss} at step {self.session.step}, so the training stopped.",
+                hint="Give a lower --lr." + (f" What was saved before is untouched: {kept[-1]}." if kept else ""),
             )
-            if stop.signum is not None:
-                raise _interrupted(session, run, stop.signum)
-            metrics = EpochMetrics(
-                epoch=session.epoch + 1,
-                step=session.step,
-                lr=session.optimizer.param_groups[0]["lr"],
-                train_loss=session.loss_sum.item() / session.samples,
-                train_accuracy=session.correct.item() / session.samples,
-                valid_loss=answers.loss,
-                valid_accuracy=answers.accuracy,
-                seconds=seconds,
-                images_per_second=images / seconds if seconds else 0.0,
-            )
-            journal.epoch(metrics)
-            board.epoch(metrics, session.network)
-            session.epoch += 1
-            session.batch = 0
-            session.begin_epoch()
-            names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
-            session.save(run, phase="validated", metrics={name: getattr(metrics, name) for name in names})
-            run.prune(settings.keep_last)
-            history.append(metrics)
-            on_epoch(metrics)
-    finally:
-        journal.close()
-        board.close()
-    return history
+
+    def _validate(self) -> Evaluation:
+        self._before_workers(self.valid)
+        return evaluate_feed(
+            self.session.network,
+            self.valid,
+            batch_size=EVALUATION_BATCH,
+            track=self.stop.watching(self.track),
+            channels_last=self.session.settings.channels_last,
+        )
+
+    def _metrics(self, answers: Evaluation, seconds: float, images: int) -> EpochMetrics:
+        session = self.session
+        return EpochMetrics(
+            epoch=session.epoch + 1,
+            step=session.step,
+            lr=session.optimizer.param_groups[0]["lr"],
+            train_loss=session.loss_sum.item() / session.samples,
+            train_accuracy=session.correct.item() / session.samples,
+            valid_loss=answers.loss,
+            valid_accuracy=answers.accuracy,
+            seconds=seconds,
+            images_per_second=images / seconds if seconds else 0.0,
+        )
+
+    def _end_epoch(self, metrics: EpochMetrics) -> None:
+        self.journal.epoch(metrics)
+        self.board.epoch(metrics, self.session.network)
+        self.session.end_epoch()
+        names = ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy")
+        self._save({name: getattr(metrics, name) for name in names})
+        self.on_epoch(metrics)
+
+    def _save(self, metrics: dict[str, float] | None = None) -> None:
+        # On disk before the bundle is, so that no committed bundle is ahead of the journal.
+        self.journal.sync()
+        self._failures = self.session.save(self.run_directory, self.saver, metrics=metrics)
+        self._saved_step = self.session.step
+        self._saved_at = time.monotonic()
+
+    def _save_if_new(self) -> None:
+        """Saves where the training stands, unless that is saved already; returns when it is on disk."""
+        if self.session.step not in (0, self._saved_step):
+            self._save()
+        self.saver.wait()
+        self._tell_failures()
+
+    def _interrupted(self) -> Interrupted:
+        self._save_if_new()
+        said = f"Stopped after step {self.session.step}; the same command goes on from there."
+        return Interrupted(self.stop.signum or 0, said)
+
+    def _tell_failures(self) -> None:
+        while self._failures:
+            self.on_note(self._failures.pop(0))
+
+    def _before_workers(self, feed: Feed) -> None:
+        """Lets the saving thread end before processes are forked, which would inherit its locks."""
+        if feed.forks:
+            self.saver.wait()
 
 
-def _train_epoch(
-    session: Session, feed: Feed, run: Run, journal: Journal, board: Board, stop: StopRequest, track: Track
-) -> tuple[float, int]:
-    """Trains what is left of the epoch in progress; returns its seconds and the number of pictures."""
-    settings = session.settings
-    order = whole_batches(epoch_order(settings.seed, session.epoch, len(feed)), settings.batch_size)
-    batches = -(-len(order) // settings.batch_size)
-    left = order[session.batch * settings.batch_size :]
-    began = time.perf_counter()
-    session.network.train()
-    title = f"epoch {session.epoch + 1}/{settings.epochs}"
-    for batch in track(feed.batches(settings.batch_size, left), title, batches - session.batch):
-        lr = learning_rate(settings, session.step, settings.epochs * batches)
-        loss, correct = _step(session, feed.inputs(batch), batch.labels, lr)
-        session.loss_sum += loss.to(session.loss_sum.dtype) * len(batch.labels)
-        session.correct += correct
-        session.samples += len(batch.labels)
-        session.step += 1
-        session.batch += 1
-        if session.step % settings.log_every == 0 or session.batch == batches:
-            value = loss.item()
-            journal.step(session.step, loss=value, lr=lr)
-            board.step(session.step, loss=value, lr=lr)
-            _check_finite(value, session, run)
-        if stop.signum is not None:
-            raise _interrupted(session, run, stop.signum)
-        if settings.save_every and session.step % settings.save_every == 0 and session.batch < batches:
-            journal.sync()
-            session.save(run, phase="training", metrics={})
-            run.prune(settings.keep_last)
-    return time.perf_counter() - began, len(left)
+def step(session: Session, inputs: torch.Tensor, labels: torch.Tensor, lr: float) -> torch.Tensor:
+    """One step of the optimizer.
 
+    Args:
+        session: Changed in place. While this runs, its state is not that of a whole number of steps.
+        inputs: float32 [B, C, h, w].
+        labels: int64 [B].
+        lr: The learning rate.
 
-def _step(session: Session, inputs: torch.Tensor, labels: torch.Tensor, lr: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """One step of the optimizer; returns the batch's mean loss and its number of right answers."""
+    Returns:
+        The batch's mean loss, detached.
+    """
+    session.sound = False
     if session.settings.channels_last:
         inputs = inputs.contiguous(memory_format=torch.channels_last)
     for group in session.optimizer.param_groups:
@@ -202,44 +213,11 @@ def _step(session: Session, inputs: torch.Tensor, labels: torch.Tensor, lr: floa
     loss = F.cross_entropy(logits, labels, label_smoothing=session.settings.label_smoothing)
     loss.backward()  # type: ignore[no-untyped-call]
     session.optimizer.step()
-    return loss.detach(), (logits.detach().argmax(1) == labels).sum()
-
-
-def _check_finite(loss: float, session: Session, run: Run) -> None:
-    if loss != loss or loss in (float("inf"), float("-inf")):
-        kept = run.bundle_paths()
-        raise CutawayError(
-            f"The loss became {loss} at step {session.step}, so the training stopped.",
-            hint="Give a lower --lr." + (f" What was saved before is untouched: {kept[-1]}." if kept else ""),
-        )
-
-
-def _interrupted(session: Session, run: Run, signum: int) -> Interrupted:
-    """Saves where the training stands, unless that is saved already."""
-    progress = (session.epoch, session.batch, session.step)
-    newest = run.bundles(on_damage=lambda _: None)[-1:]
-    saved = [(b.manifest.progress.epoch, b.manifest.progress.batch, b.manifest.progress.step) for b in newest]
-    if progress not in saved:
-        session.save(run, phase="training", metrics={})
-    return Interrupted(signum, f"Stopped after step {session.step}; the same command goes on from there.")
-
-
-def _finish(session: Session, dataset: Dataset, run: Run, metrics: list[EpochMetrics], track: Track) -> Trained:
-    stored = run.bundles()
-    best, last = best_of(stored), stored[-1]
-    if best is None:
-        raise BundleError(f"No epoch of {run.path} gave a {session.settings.monitor} that can be compared.")
-    accuracy = None
-    if len(dataset.test):
-        network = restore(best.path, device=session.device).network
-        test = Feed(dataset.test, session.preprocessing, device=session.device, workers=session.settings.workers)
-        answers = evaluate_feed(network, test, batch_size=_EVALUATION_BATCH, track=track)
-        accuracy = answers.accuracy
-        journal = Journal(run, step=session.step, epoch=session.epoch)
-        journal.final(session.step, {"test_loss": answers.loss, "test_accuracy": accuracy})
-        journal.close()
-        if metrics:
-            board = Board(run, step=session.step)
-            board.final(session.settings, metrics[-1], accuracy)
-            board.close()
-    return Trained(run=run.path, best=best, last=last, metrics=tuple(metrics), test_accuracy=accuracy)
+    loss = loss.detach()
+    session.loss_sum += loss.to(session.loss_sum.dtype) * len(labels)
+    session.correct += (logits.detach().argmax(1) == labels).sum()
+    session.samples += len(labels)
+    session.step += 1
+    session.batch += 1
+    session.sound = True
+    return loss

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 from cutaway.checkpoints import Stored
 from cutaway.datasets import Dataset, load, statistics
-from cutaway.errors import BundleError, DataError
+from cutaway.errors import BundleError, DataError, SettingsError
 from cutaway.networks import NetworkSpec, usual_image_size
 from cutaway.preprocessing import Preprocessing
 from cutaway.progress import Track, silent
-from cutaway.settings import FREE_TO_CHANGE, TrainSettings
+from cutaway.settings import FREE_TO_CHANGE, NEVER_TO_CHANGE, TrainSettings
 
 _LARGEST_SMALL_SIDE = 64
 
@@ -66,27 +67,63 @@ def describe_network(settings: TrainSettings, dataset: Dataset, preprocessing: P
     )
 
 
-def check_may_go_on(settings: TrainSettings, dataset: Dataset, stored: Stored) -> None:
+def check_may_go_on(
+    settings: TrainSettings, dataset: Dataset, stored: Stored, override: Collection[str] = ()
+) -> tuple[str, ...]:
     """Compares settings and data with those that a run was begun with.
+
+    Args:
+        settings: Of the training from here on.
+        dataset: Likewise.
+        stored: The bundle to go on from.
+        override: Names of settings that may differ all the same.
+
+    Returns:
+        What differs and may, in words.
 
     Raises:
         BundleError: Going on would give another result than the uninterrupted run; says in which settings they differ.
+        SettingsError: Something is to be overridden that cannot be.
     """
+    unknown = [name for name in override if name not in TrainSettings.model_fields]
+    if unknown:
+        raise SettingsError(f"There is no setting named '{unknown[0]}' to override.")
+    fixed = [name for name in override if name in NEVER_TO_CHANGE]
+    if fixed:
+        raise SettingsError(
+            f"'{fixed[0]}' cannot be overridden: the weights and the optimizer's state would not fit.",
+            hint="Begin a new run with another --out.",
+        )
+    differing = _differences(settings, dataset, stored)
+    refused = {name: pair for name, pair in differing.items() if name not in override}
+    if refused:
+        width = max(len(name) for name in refused)
+        table = "\n".join(f"  {name:{width}}  was {was}, now {now}" for name, (was, now) in refused.items())
+        may = [name for name in refused if name not in NEVER_TO_CHANGE]
+        overriding = f", or change it from here on with --override {' '.join(may)}" if may == list(refused) else ""
+        cosine = " The cosine schedule ends with its last epoch." if "epochs" in refused else ""
+        raise BundleError(
+            f"The run at {stored.path.parent.parent} was begun with other settings:\n{table}\n"
+            f"Going on would not give what the uninterrupted run gives.{cosine}",
+            hint=f"Give its own settings, or another --out{overriding}.",
+        )
+    return tuple(f"{name} was {was}, now {now}" for name, (was, now) in differing.items())
+
+
+def _differences(settings: TrainSettings, dataset: Dataset, stored: Stored) -> dict[str, tuple[str, str]]:
+    """Name -> what it was and what it is, for all that changes the result."""
     before = stored.manifest.configuration
     now = settings.model_dump(mode="json", exclude={"out"})
-    differing = [
-        f"{name} was {before.get(name)!r}, now {now[name]!r}"
-        for name in now
-        if name not in FREE_TO_CHANGE | {"data", "epochs"} and before.get(name) != now[name]
-    ]
+    compared = [name for name in now if name not in FREE_TO_CHANGE | {"data", "epochs"}]
+    # A setting that an older cutaway had not yet was as it is by default.
+    defaults = TrainSettings().model_dump(mode="json")
+    found = {
+        name: (repr(before.get(name, defaults[name])), repr(now[name]))
+        for name in compared
+        if before.get(name, defaults[name]) != now[name]
+    }
+    if before.get("epochs") != settings.epochs and settings.schedule != "constant":
+        found["epochs"] = (repr(before.get("epochs")), repr(settings.epochs))
     if stored.manifest.data.fingerprint != dataset.fingerprint:
-        differing.append(f"the data were {stored.manifest.data.source}, now they are other pictures or labels")
-    if before.get("epochs") != settings.epochs and settings.schedule == "cosine":
-        differing.append(
-            f"epochs was {before.get('epochs')}, now {settings.epochs}, and the cosine schedule ends there"
-        )
-    if differing:
-        raise BundleError(
-            f"The run at {stored.path.parent.parent} was begun with other settings: {'; '.join(differing)}.",
-            hint="Give its own settings to go on with it, or another --out to begin a new run.",
-        )
+        found["data"] = (f"{stored.manifest.data.source}", "other pictures, labels or splits")
+    return found

@@ -42,6 +42,7 @@ def make_manifest(step=1, epoch=1, accuracy=0.5, **changes):
 
 def make_bundle(run, **changes):
     manifest = make_manifest(**changes)
+    run.create()
     path = run.checkpoints / f"step-{manifest.progress.step:08d}-validated"
     torch.manual_seed(0)
     write_bundle(path, manifest, {"model": build(SPEC).state_dict()})

@@ -74,11 +74,11 @@ def test_what_a_person_gets_wrong_is_a_sentence_and_a_hint_and_ends_with_1(words
 def test_a_yaml_file_is_overridden_by_options(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("lr: 0.5\nbatch-size: 32\nnetwork_arguments: {width: 8}\nnetwork: resnet-small\n")
-    settings = parse_settings("train", ["--config", str(file), "--lr", "0.01", "--no-channels-last"])
+    settings, _ = parse_settings("train", ["--config", str(file), "--lr", "0.01", "--no-channels-last"])
     assert settings == TrainSettings(
         lr=0.01, batch_size=32, network="resnet-small", network_arguments={"width": 8}, channels_last=False
     )
-    assert parse_settings("train", [f"--config={file}"]).lr == 0.5
+    assert parse_settings("train", [f"--config={file}"])[0].lr == 0.5
 
 
 def test_a_run_s_own_configuration_gives_its_settings_back(tmp_path):

@@ -1,0 +1,145 @@
+"""Safetensors files, hashed in the same pass that writes them, and read only if the hash is right.
+
+The format (huggingface/safetensors, README, "Format"): eight bytes with the header's length, a JSON header of names,
+types, shapes and offsets, then the tensors one after the other. It is written here because the library builds the
+whole file in memory first, and the hash would take a second pass over it; reading is left to the library.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from cutaway.checkpoints.manifest import FileEntry
+from cutaway.errors import BundleError
+
+TYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_CHUNK = 8 * 2**20
+
+
+def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> FileEntry:
+    """Writes a new safetensors file, and returns once it is on disk.
+
+    Args:
+        file: Must not exist yet.
+        tensors: On the CPU, of any memory format; safetensors stores them contiguous.
+
+    Returns:
+        The file's hash and size.
+
+    Raises:
+        OSError: The disk refuses.
+    """
+    digest = hashlib.sha256()
+    written = 0
+    with file.open("xb") as opened, ThreadPoolExecutor(1) as hasher:
+        for chunk in _chunks(tensors):
+            # Both let go of the interpreter, so hashing and writing share two cores.
+            hashed = hasher.submit(digest.update, chunk)
+            opened.write(chunk)
+            hashed.result()
+            written += len(chunk)
+        sync(opened.fileno(), opened.flush)
+    return FileEntry(sha256=digest.hexdigest(), bytes=written)
+
+
+def load_tensors(file: Path, entry: FileEntry, *, verified: bool = False) -> dict[str, Tensor]:
+    """The tensors of a file, on the CPU.
+
+    Args:
+        file: The file.
+        entry: What it must be.
+        verified: Its hash was compared already.
+
+    Raises:
+        BundleError: It is not what was written, or no safetensors file.
+    """
+    if not verified:
+        check_hash(file, entry)
+    try:
+        return safetensors.torch.load_file(file)
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BundleError(f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged.") from error
+
+
+def shapes_in(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Name -> (data type, shape) from a file's header, without reading the tensors.
+
+    Raises:
+        BundleError: It is no safetensors file; the library refuses headers over 100 MB.
+    """
+    try:
+        with safetensors.safe_open(file, framework="pt") as opened:
+            slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
+            return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
+    except (safetensors.SafetensorError, OSError) as error:
+        raise BundleError(f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged.") from error
+
+
+def check_hash(file: Path, entry: FileEntry) -> None:
+    """Reads every byte.
+
+    Raises:
+        BundleError: The bytes are not those that the entry is about.
+    """
+    try:
+        with file.open("rb") as opened:
+            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+    except OSError as error:
+        raise BundleError(f"{file} cannot be read: {error.strerror or error}.") from error
+    if digest != entry.sha256:
+        raise BundleError(f"{file} is not what was written: its SHA-256 differs.", hint="The bundle is damaged.")
+
+
+def sync(descriptor: int, flush: object = None) -> None:
+    """Returns once the file's bytes are on disk, beyond the drive's own cache where the system can say so."""
+    if callable(flush):
+        flush()
+    if sys.platform == "darwin":
+        import fcntl
+
+        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+    else:
+        os.fsync(descriptor)
+
+
+def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:
+    """The file's bytes in order: wide types first, so that each tensor is aligned, then by name."""
+    names = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    header: dict[str, object] = {}
+    end = 0
+    for name in names:
+        tensor = tensors[name]
+        begin, end = end, end + tensor.numel() * tensor.element_size()
+        header[name] = {"dtype": TYPES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    yield struct.pack("<Q", len(text)) + text
+    for name in names:
+        tensor = tensors[name]
+        if tensor.numel():
+            data = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data
+            for at in range(0, len(data), _CHUNK):
+                yield data[at : at + _CHUNK]

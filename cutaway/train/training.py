@@ -1,0 +1,147 @@
+"""A whole training: what comes before the loop, the loop, and what is measured after it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from cutaway.batches import Feed
+from cutaway.checkpoints import Run, Stored, best_of, restore
+from cutaway.checkpoints.lock import only_writer
+from cutaway.checkpoints.saving import Saver
+from cutaway.datasets import Dataset, into_memory
+from cutaway.devices import choose_device
+from cutaway.errors import BundleError
+from cutaway.evaluation import evaluate_feed
+from cutaway.progress import Track, silent
+from cutaway.settings import TrainSettings, to_yaml
+from cutaway.train.generators import deterministic
+from cutaway.train.journal import EpochMetrics, Journal
+from cutaway.train.loop import EVALUATION_BATCH, Loop
+from cutaway.train.preparing import check_may_go_on, describe_input, describe_network, load_data
+from cutaway.train.session import Session, begin, resume
+from cutaway.train.stopping import StopRequest, stop_on_signal
+from cutaway.train.tensorboard import Board
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training came to.
+
+    Attributes:
+        run: The run's directory.
+        best: The bundle with the best monitored metric.
+        last: The bundle after the last epoch.
+        metrics: Of each epoch that this process trained.
+        test_accuracy: Of the best bundle, over the test split; None where that is empty.
+    """
+
+    run: Path
+    best: Stored
+    last: Stored
+    metrics: tuple[EpochMetrics, ...]
+    test_accuracy: float | None
+
+
+def train(
+    settings: TrainSettings,
+    *,
+    override: Collection[str] = (),
+    track: Track = silent,
+    on_epoch: Callable[[EpochMetrics], None] = lambda _: None,
+    on_note: Callable[[str], None] = lambda _: None,
+) -> Trained:
+    """Trains a network, or goes on with the run that is already at `settings.out`.
+
+    For every committed bundle, a process that goes on from it computes the same bytes as the process that wrote it
+    would have: with the same code, versions, device type and number of threads. Where one of these differs, the
+    manifest of every later bundle says so under `resumed`.
+
+    Args:
+        settings: What to train.
+        override: Names of settings that may differ from those that the run was begun with.
+        track: Shows progress.
+        on_epoch: Called after each epoch.
+        on_note: Called with a sentence where something happened that a person should know.
+
+    Raises:
+        CutawayError: Something about the settings, the data, the device or the run's directory is wrong.
+        Interrupted: SIGTERM or SIGINT came; the batch in hand was finished and saved.
+    """
+    run = Run(settings.out)
+    device = choose_device(settings.device)
+    dataset = load_data(settings, track=track)
+    with only_writer(run.path), deterministic(device), stop_on_signal() as stop:
+        run.create()
+        run.clear_temporary()
+        stored = run.newest_whole(lambda error: on_note(f"{error} It was set aside; going on from the one before."))
+        if stored is None:
+            preprocessing = describe_input(settings, dataset, track=track)
+            spec = describe_network(settings, dataset, preprocessing)
+            dataset = into_memory(dataset, preprocessing, limit_bytes=settings.memory_limit * 10**6, track=track)
+            session = begin(settings, dataset, spec, preprocessing, device)
+        else:
+            overridden = check_may_go_on(settings, dataset, stored, override)
+            preprocessing = stored.manifest.preprocessing
+            dataset = into_memory(dataset, preprocessing, limit_bytes=settings.memory_limit * 10**6, track=track)
+            session = resume(settings, dataset, stored, device, overridden)
+            on_note(_going_on(run, session))
+        run.configuration.write_text(to_yaml(settings), encoding="utf-8")
+        metrics = _train(session, dataset, run, stop, track, on_epoch, on_note)
+        return _finish(session, dataset, run, metrics, track)
+
+
+def _going_on(run: Run, session: Session) -> str:
+    latest = session.resumed[-1]
+    epochs = "1 whole epoch" if session.epoch == 1 else f"{session.epoch} whole epochs"
+    said = f"Going on with {run.path} after step {session.step}, {epochs}."
+    if latest.equality != "bitwise":
+        said += f" Not bit for bit as an uninterrupted run: {'; '.join(latest.because)}."
+    return said
+
+
+def _train(
+    session: Session,
+    dataset: Dataset,
+    run: Run,
+    stop: StopRequest,
+    track: Track,
+    on_epoch: Callable[[EpochMetrics], None],
+    on_note: Callable[[str], None],
+) -> list[EpochMetrics]:
+    feed = Feed(dataset.train, session.preprocessing, device=session.device, workers=session.settings.workers)
+    valid = Feed(dataset.valid, session.preprocessing, device=session.device, workers=session.settings.workers)
+    saver = Saver(in_background=session.settings.save_in_background)
+    journal = Journal(run, step=session.step, epoch=session.epoch)
+    board = Board(run, step=session.step)
+    try:
+        if session.step == 0:
+            first = next(feed.batches(min(32, len(feed))))
+            board.begin(session.network, feed.pictures(first), feed.inputs(first), on_note)
+        loop = Loop(session, feed, valid, run, saver, journal, board, stop, track, on_epoch, on_note)
+        return loop.run()
+    finally:
+        journal.close()
+        board.close()
+
+
+def _finish(session: Session, dataset: Dataset, run: Run, metrics: list[EpochMetrics], track: Track) -> Trained:
+    stored = run.bundles()
+    best, last = best_of(stored), stored[-1]
+    if best is None:
+        raise BundleError(f"No epoch of {run.path} gave a {session.settings.monitor} that can be compared.")
+    accuracy = None
+    if len(dataset.test):
+        network = restore(best.path, device=session.device).network
+        test = Feed(dataset.test, session.preprocessing, device=session.device, workers=session.settings.workers)
+        answers = evaluate_feed(network, test, batch_size=EVALUATION_BATCH, track=track)
+        accuracy = answers.accuracy
+        journal = Journal(run, step=session.step, epoch=session.epoch)
+        journal.final(session.step, {"test_loss": answers.loss, "test_accuracy": accuracy})
+        journal.close()
+        if metrics:
+            board = Board(run, step=session.step)
+            board.final(session.settings, metrics[-1], accuracy)
+            board.close()
+    return Trained(run=run.path, best=best, last=last, metrics=tuple(metrics), test_accuracy=accuracy)
