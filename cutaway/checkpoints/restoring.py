@@ -17,6 +17,7 @@ from cutaway.errors import BundleError
 from cutaway.networks import NetworkSpec, build, build_on_meta
 from cutaway.preprocessing import Preprocessing
 
+
 @dataclass(frozen=True)
 class Restored:
     """A network as it was saved, and what goes with it.
