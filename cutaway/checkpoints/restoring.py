@@ -70,7 +70,7 @@ def restore(
 
 
 def build_from(stored: Stored) -> nn.Module:
-    """Builds a bundle's network on the CPU, in training mode, with the bundle's weights; leaves the generators alone."""
+    """Builds a bundle's network with its weights, on the CPU and in training mode; leaves the generators alone."""
     matching = _match(stored)
     if len(stored.manifest.classes) != stored.manifest.network.num_classes:
         raise BundleError(
@@ -93,7 +93,7 @@ def _match(stored: Stored) -> Matching:
     matching = match(expected, tensor_shapes(stored.path, "model"))
     if not matching.is_exact:
         raise BundleError(
-            f"The weights of {stored.path} are not those of the {name} that its manifest describes:\n{render(matching)}",
+            f"The weights of {stored.path} don't fit the {name} that its manifest describes:\n{render(matching)}",
             hint="Its weights can go into another network: cutaway checkpoints import --weights "
             f"{stored.path / 'model.safetensors'}",
         )
