@@ -1,5 +1,6 @@
 """A resumed run against the uninterrupted one, byte by byte."""
 
+import itertools
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ import torch
 from PIL import Image
 
 from cutaway.checkpoints import Run, find, read_tensors
-from cutaway.errors import BundleError, Interrupted
+from cutaway.errors import BundleError, CutawayError, DataError, Interrupted, SettingsError
 from cutaway.train import TrainSettings, generators, train
 
 KILLED = Path(__file__).with_name("killed_training.py")
@@ -62,18 +63,65 @@ def outcome(out):
     return {name: entry.sha256 for name, entry in last.manifest.files.items()}, last.path.name, untimed
 
 
-TABLE = [
-    {},
-    {"network": "resnet-small", "network_arguments": {"width": 4, "dropout": 0.5}, "optimizer": "adam"},
-    {"network": "lenet5", "optimizer": "sgd", "channels_last": False, "schedule": "constant"},
-    {"network": "mlp", "label_smoothing": 0.1, "workers": 1, "memory_limit": 0},
-    {"network": "torchvision:squeezenet1_1", "image_size": 32, "workers": 2, "memory_limit": 0},
-]
+# Every pair of values of these settings stands together in at least one row (greedily chosen, checked below).
+OPTIONS = {
+    "network": ["fashion-cnn-bn", "resnet-small", "lenet5", "torchvision:squeezenet1_1"],
+    "optimizer": ["adamw", "adam", "sgd"],
+    "loading": [{}, {"memory_limit": 0}, {"memory_limit": 0, "workers": 1}, {"memory_limit": 0, "workers": 2}],
+    "channels_last": [True, False],
+    "schedule": ["cosine", "constant"],
+    "label_smoothing": [0.0, 0.1],
+    "save": [{}, {"save_every": 2}, {"save_in_background": False}],
+    "stop_after": [1, 3, 4, 6],
+}
 
 
-@pytest.mark.parametrize("changes", TABLE, ids=lambda changes: changes.get("network", "default"))
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
-def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, changes, stop_after):
+def pairwise():
+    """Rows that between them hold every pair of values: each row takes what covers most of the pairs left."""
+    names = list(OPTIONS)
+    left = {
+        (a, i, b, j)
+        for a, b in itertools.combinations(names, 2)
+        for i in range(len(OPTIONS[a]))
+        for j in range(len(OPTIONS[b]))
+    }
+    rows = []
+    while left:
+        a, i, b, j = min(left)
+        row = {a: i, b: j}
+        for name in names:
+            if name not in row:
+                row[name] = max(
+                    range(len(OPTIONS[name])),
+                    key=lambda value: sum(pair in left for pair in _pairs({**row, name: value})),
+                )
+        left -= _pairs(row)
+        rows.append({name: OPTIONS[name][row[name]] for name in names})
+    return rows
+
+
+def _pairs(row):
+    ordered = [(name, row[name]) for name in OPTIONS if name in row]
+    return {(a, i, b, j) for (a, i), (b, j) in itertools.combinations(ordered, 2)}
+
+
+TABLE = pairwise()
+
+
+def test_the_table_is_small():
+    assert len(TABLE) <= 24
+
+
+@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row['network'].split(':')[-1]}-{row['stop_after']}")
+def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, row):
+    row = dict(row)
+    stop_after = row.pop("stop_after")
+    loading, save = row.pop("loading"), row.pop("save")
+    changes = row | loading | save
+    if row["network"] == "resnet-small":
+        changes["network_arguments"] = {"width": 4, "dropout": 0.5}
+    if row["network"].startswith("torchvision"):
+        changes["image_size"] = 32
     data = f"folder:{pictures}"
     whole = small(tmp_path / "whole", data, **changes)
     train(whole)
@@ -81,9 +129,12 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, 
     with pytest.raises(Interrupted) as stop:
         train(stopped, track=stopping_after(stop_after))
     assert stop.value.signum == signal.SIGTERM
-    assert find(stopped.out, prefer="last").manifest.progress.step == stop_after
+    halted = find(stopped.out, prefer="last").manifest
+    assert halted.progress.step == stop_after
     train(stopped)
     assert outcome(whole.out) == outcome(stopped.out)
+    history = find(stopped.out, prefer="last").manifest.resumed
+    assert [(entry.step, entry.equality) for entry in history] == [(stop_after, "bitwise")]
 
 
 @pytest.mark.faults
@@ -155,6 +206,7 @@ def test_a_changed_setting_is_refused_by_name_and_nothing_is_lost(tmp_path, pict
         train(settings.model_copy(update={"lr": 0.02, "seed": 1}))
     with pytest.raises(BundleError, match="cosine"):
         train(settings.model_copy(update={"epochs": 2}))
+    assert "lr" in (settings.out / "config.yaml").read_text()
     assert outcome(settings.out) == before
 
 
@@ -208,3 +260,104 @@ def test_bundle_tensors_are_the_network_s(tmp_path, pictures):
         "batch": 0,
         "step": 4,
     }
+
+
+def test_an_overridden_setting_is_taken_and_written_down(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=2)
+    with pytest.raises(Interrupted):
+        train(settings, track=stopping_after(2))
+    notes = []
+    changed = settings.model_copy(update={"lr": 0.001, "epochs": 3})
+    trained = train(changed, override=("lr", "epochs"), on_note=notes.append)
+    (entry,) = trained.last.manifest.resumed
+    assert (entry.step, entry.equality) == (2, "overridden")
+    assert entry.because == ("lr was 0.01, now 0.001", "epochs was 2, now 3")
+    assert any("lr was 0.01, now 0.001" in note for note in notes)
+    assert trained.last.manifest.progress.epoch == 3
+    assert trained.last.manifest.configuration["lr"] == 0.001
+
+
+@pytest.mark.parametrize(
+    ("name", "said"), [("network", "would not fit"), ("optimizer", "would not fit"), ("x", "no setting")]
+)
+def test_what_cannot_be_overridden_is_refused(tmp_path, pictures, name, said):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+    train(settings)
+    with pytest.raises(SettingsError, match=said):
+        train(settings.model_copy(update={"network": "lenet5"}), override=(name,))
+
+
+def test_another_number_of_threads_is_written_down_as_rounding(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+    with pytest.raises(Interrupted):
+        train(settings, track=stopping_after(2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        (entry,) = train(settings).last.manifest.resumed
+    finally:
+        torch.set_num_threads(threads)
+    assert entry.equality == "rounding"
+    assert entry.because == (f"torch had {threads} threads, now {threads + 1}",)
+
+
+def test_other_pictures_in_the_folder_are_noticed(tmp_path):
+    folder = tmp_path / "pictures"
+    for name, level in (("dark", 0), ("light", 200)):
+        (folder / name).mkdir(parents=True)
+        for number in range(12):
+            Image.fromarray(np.full((20, 20, 3), level + number, np.uint8)).save(folder / name / f"{number}.png")
+    settings = small(tmp_path, f"folder:{folder}", epochs=1)
+    train(settings)
+    Image.fromarray(np.full((20, 20, 3), 99, np.uint8)).save(folder / "dark" / "0.png")
+    with pytest.raises(BundleError, match=r"data +was"):
+        train(settings)
+
+
+def test_an_error_between_steps_saves_the_steps_so_far(tmp_path, pictures):
+    """As when a picture goes bad: what is trained is kept, and goes on bit for bit once the picture is mended."""
+
+    def broken(items, description, total=None):
+        for number, item in enumerate(items):
+            if description.startswith("epoch") and number == 3:
+                raise DataError("a picture went bad")
+            yield item
+
+    whole = small(tmp_path / "whole", f"folder:{pictures}", epochs=1)
+    train(whole)
+    settings = small(tmp_path / "broken", f"folder:{pictures}", epochs=1)
+    with pytest.raises(DataError, match="went bad"):
+        train(settings, track=broken)
+    assert find(settings.out).manifest.progress.step == 3
+    train(settings)
+    assert outcome(whole.out) == outcome(settings.out)
+
+
+def test_an_error_within_a_step_saves_nothing(tmp_path, pictures, monkeypatch):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+
+    def fail(*_, **__):
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr("cutaway.train.loop.F.cross_entropy", fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        train(settings)
+    assert Run(settings.out).bundle_paths() == []
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_bundle(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=3, optimizer="sgd", lr=100, momentum=0.99, network="lenet5")
+    with pytest.raises(CutawayError, match="lower --lr"):
+        train(settings)
+    for bundle in Run(settings.out).bundles():
+        tensors = read_tensors(bundle.path, bundle.manifest, "model")
+        assert all(tensor.isfinite().all() for tensor in tensors.values() if tensor.is_floating_point())
+
+
+def test_retention_keeps_what_was_asked_for(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=6, lr=1e-6, keep_last=2, keep_every=8, keep_best=1)
+    train(settings)
+    steps = [bundle.manifest.progress.step for bundle in Run(settings.out).bundles()]
+    # Four steps an epoch: 4, 8, 12, 16, 20, 24; with so low a rate the earliest of the equally good is the best.
+    best = find(settings.out).manifest.progress.step
+    assert steps == sorted({8, 16, 20, 24, best})
