@@ -33,7 +33,12 @@ COMMANDS: dict[str, Command] = {
     "predict": Command("predicting", "run_predict", "Classify pictures with an ONNX file."),
     "serve": Command("serving", "run_serve", "Classify in the browser and over HTTP."),
     "checkpoints list": Command("bundles", "run_list", "List the bundles of a run."),
+    "checkpoints show": Command("bundle_details", "run_show", "Print what a bundle says of itself."),
     "checkpoints verify": Command("bundles", "run_verify", "Read every byte of a bundle or run and compare hashes."),
+    "checkpoints diff": Command("bundle_details", "run_diff", "Compare settings, metrics and weights of two bundles."),
+    "checkpoints prune": Command("bundles", "run_prune", "Remove bundles of a run that are not to be kept."),
+    "checkpoints import": Command("importing", "run_import", "Make a bundle of .pth, .pt or .safetensors weights."),
+    "checkpoints to-pth": Command("importing", "run_to_pth", "Write a bundle's weights as a plain state dict."),
 }
 
 

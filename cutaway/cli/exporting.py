@@ -13,6 +13,9 @@ from cutaway.cli.arguments import parse
 from cutaway.cli.terminal import as_bytes, bars, say, say_json
 
 if TYPE_CHECKING:
+    from cutaway.checkpoints import Restored
+    from cutaway.evaluation import Evaluation
+    from cutaway.preprocessing.spec import Pixels
     from cutaway.progress import Track
     from cutaway.serve.export import ExportResult
 
@@ -34,7 +37,9 @@ class ExportOptions:
     input: Literal["pixels", "float"] = "pixels"
     """pixels takes decoded uint8 pictures of any size; float takes normalised float32 [N, C, H, W]."""
     data: str | None = None
-    """Pictures to verify with, in place of the run's own data."""
+    """Pictures to verify with, in place of the run's own data; an imported bundle has none and takes generated ones."""
+    allow_nan: bool = False
+    """Read weights that are NaN or infinite."""
     json: bool = False
     """Print what was measured as JSON."""
 
@@ -52,20 +57,10 @@ def run_export(arguments: Sequence[str]) -> None:
 def export_reference(options: ExportOptions, *, track: Track) -> ExportResult:
     """Exports the bundle that the options name, with its test metrics, verified on its own test pictures."""
     from cutaway.checkpoints import restore
-    from cutaway.cli.run_data import data_of
-    from cutaway.datasets import into_memory
-    from cutaway.evaluation import evaluate
     from cutaway.serve.export import export
 
-    restored = restore(options.reference)
-    dataset = data_of(restored, options.data, track=track)
-    split = dataset.test if len(dataset.test) else dataset.valid
-    every = max(1, len(split) // _VERIFIED_WITH)
-    images = [split.image(index) for index in range(0, len(split), every)][:_VERIFIED_WITH]
-    prepared = into_memory(dataset, restored.preprocessing, track=track)
-    evaluation = evaluate(
-        restored.network, prepared.split(split.name), restored.preprocessing, track=track, batch_size=256
-    )
+    restored = restore(options.reference, allow_nan=options.allow_nan)
+    images, evaluation = _tested(restored, options.data, track)
     return export(
         restored,
         options.out or restored.path.parent.parent / "export" / "model.onnx",
@@ -75,6 +70,25 @@ def export_reference(options: ExportOptions, *, track: Track) -> ExportResult:
         input_form=options.input,
         evaluation=evaluation,
         track=track,
+    )
+
+
+def _tested(restored: Restored, data: str | None, track: Track) -> tuple[list[Pixels], Evaluation | None]:
+    """Test pictures to verify with and the network's answers to all of them; none where it was imported."""
+    from cutaway.checkpoints.importing import is_imported
+    from cutaway.cli.run_data import data_of
+    from cutaway.datasets import into_memory
+    from cutaway.evaluation import evaluate
+
+    if data is None and is_imported(restored.manifest):
+        return [], None
+    dataset = data_of(restored, data, track=track)
+    split = dataset.test if len(dataset.test) else dataset.valid
+    every = max(1, len(split) // _VERIFIED_WITH)
+    images = [split.image(index) for index in range(0, len(split), every)][:_VERIFIED_WITH]
+    prepared = into_memory(dataset, restored.preprocessing, track=track)
+    return images, evaluate(
+        restored.network, prepared.split(split.name), restored.preprocessing, track=track, batch_size=256
     )
 
 
@@ -90,3 +104,5 @@ def tell(result: ExportResult) -> None:
         f"verified against PyTorch on {figures.pictures} pictures: "
         f"probabilities differ by {figures.probability_difference:.1e} at most"
     )
+    if result.metadata.verification.data.startswith("generated"):
+        say("these pictures were generated, as an imported bundle has none; --data names real ones")

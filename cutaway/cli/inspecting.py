@@ -39,6 +39,8 @@ class LayersOptions:
     """How to print it."""
     json: bool = False
     """The same as --format json."""
+    allow_nan: bool = False
+    """Read weights that are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,8 @@ class CamOptions:
     """Of the heat-map over the picture."""
     json: bool = False
     """Print JSON."""
+    allow_nan: bool = False
+    """Read weights that are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +77,8 @@ class FeaturesOptions:
     """Directory for the sheets."""
     layers: list[str] | None = None
     """Layers by name or pattern; by default each stage's last."""
+    allow_nan: bool = False
+    """Read weights that are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,8 @@ class HistogramsOptions:
     """Directory for the picture."""
     json: bool = False
     """Print the numbers as JSON."""
+    allow_nan: bool = False
+    """Read weights that are NaN or infinite."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,8 @@ class ReportOptions:
     """The file; by default report/index.html in the run."""
     data: str | None = None
     """Pictures to evaluate on, in place of the run's own data."""
+    allow_nan: bool = False
+    """Read weights that are NaN or infinite."""
 
 
 def run_layers(arguments: Sequence[str]) -> None:
@@ -105,7 +115,7 @@ def run_layers(arguments: Sequence[str]) -> None:
     from cutaway.checkpoints import restore
 
     show_layers(
-        restore(options.reference),
+        restore(options.reference, allow_nan=options.allow_nan),
         batch_size=options.batch_size,
         nested=options.nested,
         form="json" if options.json else options.format,
@@ -118,7 +128,7 @@ def run_cam(arguments: Sequence[str]) -> None:
     from cutaway import images
     from cutaway.checkpoints import restore
 
-    restored = restore(options.reference)
+    restored = restore(options.reference, allow_nan=options.allow_nan)
     files = picture_files(options.images)
     pictures = {}
     for file, name in zip(files, _names(files), strict=True):
@@ -146,7 +156,14 @@ def run_features(arguments: Sequence[str]) -> None:
     from cutaway.checkpoints import restore
 
     (file,) = picture_files([options.image])[:1]
-    say(write_features(restore(options.reference), images.decode(file), options.out, layers=options.layers))
+    say(
+        write_features(
+            restore(options.reference, allow_nan=options.allow_nan),
+            images.decode(file),
+            options.out,
+            layers=options.layers,
+        )
+    )
 
 
 def run_histograms(arguments: Sequence[str]) -> None:
@@ -154,7 +171,7 @@ def run_histograms(arguments: Sequence[str]) -> None:
     options = parse(HistogramsOptions, "inspect histograms", arguments)
     from cutaway.checkpoints import restore
 
-    restored = restore(options.reference)
+    restored = restore(options.reference, allow_nan=options.allow_nan)
     if options.json:
         from cutaway.inspect.histograms import weight_histograms
 
@@ -169,7 +186,7 @@ def run_report(arguments: Sequence[str]) -> None:
     from cutaway.checkpoints import restore
     from cutaway.cli.run_data import data_of
 
-    restored = restore(options.reference)
+    restored = restore(options.reference, allow_nan=options.allow_nan)
     dataset = data_of(restored, options.data, track=bars)
     say(write_html(restored, dataset, options.out or restored.path.parent.parent / "report" / "index.html"))
 

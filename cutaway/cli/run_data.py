@@ -15,11 +15,16 @@ def data_of(restored: Restored, other: str | None = None, *, track: Track) -> Da
         DataError: It cannot be loaded any more, or has other classes.
     """
     configuration = restored.manifest.configuration
+    if other is None and "data" not in configuration:
+        raise DataError(
+            f"{restored.path} has no pictures of its own: it was made of the {restored.manifest.data.source}.",
+            hint="Name pictures of the same classes: --data folder:PATH.",
+        )
     name = other or str(configuration["data"])
     try:
         dataset = load(
             name,
-            seed=int(str(configuration["seed"])),
+            seed=int(str(configuration.get("seed", 0))),
             skip_unreadable=bool(configuration.get("skip_unreadable")),
             track=track,
         )

@@ -1,0 +1,187 @@
+"""`cutaway checkpoints import` and `to-pth`: weights from elsewhere, and back there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import tyro
+from pydantic import ValidationError
+
+from cutaway.cli.arguments import parse
+from cutaway.cli.terminal import as_bytes, say, say_json
+from cutaway.errors import SettingsError
+from cutaway.settings import in_words, read_yaml
+
+if TYPE_CHECKING:
+    from cutaway.preprocessing.spec import Preprocessing
+
+IMAGENET = "imagenet"
+# torchvision's own weights of these expect pixels between -1 and 1.
+_SCALED_TO_ONE = ("torchvision:inception_v3", "torchvision:googlenet")
+
+
+@dataclass(frozen=True)
+class ImportOptions:
+    """Make a bundle of weights from a .pth, .pt or .safetensors file; it is inspected, exported and served like any."""
+
+    weights: Path
+    """A state dict or training checkpoint of PyTorch, or safetensors. Nothing in it is run."""
+    network: str
+    """The network to build, such as torchvision:resnet18."""
+    classes: Path
+    """Labels in the order of the outputs: a file with one a line, or a JSON list; imagenet for ImageNet's 1000."""
+    preprocessing: str | None = None
+    """What the weights were trained on: imagenet, or a YAML or JSON file with size, mean, std and so on."""
+    image_size: int | None = None
+    """Side of the input in pixels: without --preprocessing, or another one for imagenet."""
+    mean: tuple[float, ...] = ()
+    """Per channel, of pixels between 0 and 1; one value for grey pictures, three for colour."""
+    std: tuple[float, ...] = ()
+    """Likewise."""
+    out: Path = Path("runs/imported")
+    """The run's directory."""
+    network_arguments: str = "{}"
+    """Arguments of the network as JSON, such as '{"width": 32}'."""
+    key: str | None = None
+    """Where in a nested checkpoint the weights are; found by default."""
+    strip_prefix: str = ""
+    """What the names in the file begin with; module. and _orig_mod. are understood without."""
+    partial: bool = False
+    """Load what fits and leave the rest at its initial values."""
+    seed: int = 0
+    """Of those initial values."""
+    allow_nan: bool = False
+    """Take weights that are NaN or infinite."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class ToPthOptions:
+    """Write a bundle's weights as a plain state dict of PyTorch."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    out: Path
+    """The file, such as model.pth."""
+
+
+def run_import(arguments: Sequence[str]) -> None:
+    """Makes a bundle and says how the weights were read."""
+    options = parse(ImportOptions, "checkpoints import", arguments)
+    from cutaway.checkpoints.importing import import_weights
+    from cutaway.checkpoints.labels import distinct
+
+    labels = _labels(options.classes)
+    classes = distinct(labels)
+    made = import_weights(
+        options.weights,
+        options.out,
+        network=options.network,
+        classes=classes,
+        preprocessing=preprocessing_for(options),
+        arguments=_arguments(options.network_arguments),
+        key=options.key,
+        strip_prefix=options.strip_prefix,
+        partial=options.partial,
+        seed=options.seed,
+        allow_nan=options.allow_nan,
+    )
+    notes = [*made.notes]
+    renamed = [name for name, label in zip(classes, labels, strict=True) if name != label]
+    if renamed:
+        notes.append(f"Labels that were there before have a number now: {', '.join(renamed)}.")
+    if options.network in _SCALED_TO_ONE and options.preprocessing == IMAGENET and not options.mean:
+        scaled = "--mean 0.5 0.5 0.5 --std 0.5 0.5 0.5"
+        notes.append(f"torchvision's own weights of {options.network} expect other pixels than {IMAGENET}'s: {scaled}.")
+    matching = made.matching
+    if options.json:
+        loaded = {"loaded": len(matching.loadable), "of": matching.num_expected}
+        say_json({"path": str(made.stored.path), "bytes": made.stored.bytes, **loaded, "notes": notes})
+        return
+    say(f"loaded {len(matching.loadable)} of {matching.num_expected} tensors into {options.network}")
+    for note in notes:
+        say(note)
+    say(f"bundle {made.stored.path}, {as_bytes(made.stored.bytes)}")
+
+
+def run_to_pth(arguments: Sequence[str]) -> None:
+    """Writes the file."""
+    options = parse(ToPthOptions, "checkpoints to-pth", arguments)
+    from cutaway.checkpoints.foreign import to_pth
+
+    stored = to_pth(options.reference, options.out)
+    say(f"wrote {options.out}, {as_bytes(options.out.stat().st_size)}, with the weights of {stored.path}")
+
+
+def preprocessing_for(options: ImportOptions) -> Preprocessing:
+    """The description that the options give.
+
+    Raises:
+        SettingsError: They give none, two, or one that is not valid.
+    """
+    from cutaway.networks import usual_image_size
+    from cutaway.preprocessing.spec import IMAGENET_MEAN, IMAGENET_STD
+
+    values: dict[str, Any]
+    if options.preprocessing == IMAGENET:
+        side = options.image_size or usual_image_size(options.network) or 224
+        # 256 for 224 and 342 for 299, as torchvision's weights were validated.
+        values = {"size": (side, side), "resize": "shorter", "resize_to": round(side * 8 / 7)}
+        values |= {"mean": options.mean or IMAGENET_MEAN, "std": options.std or IMAGENET_STD}
+    elif options.preprocessing is not None:
+        if options.image_size or options.mean or options.std:
+            raise SettingsError(
+                f"--image-size, --mean and --std don't go with the file {options.preprocessing}.",
+                hint="Write them into the file.",
+            )
+        values = read_yaml(Path(options.preprocessing))
+    elif options.image_size and options.mean and options.std:
+        values = {"size": (options.image_size, options.image_size), "mean": options.mean, "std": options.std}
+        values |= {"color": "grey" if len(options.mean) == 1 else "rgb"}
+    else:
+        raise SettingsError(
+            "The weights' file does not say what pictures they were trained on.",
+            hint="Give --preprocessing imagenet, --preprocessing FILE, or --image-size, --mean and --std.",
+        )
+    return _validated(values)
+
+
+def _validated(values: dict[str, Any]) -> Preprocessing:
+    from cutaway.preprocessing.spec import Preprocessing
+
+    try:
+        return Preprocessing.model_validate(values)
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        if not fault["loc"]:
+            said = fault["msg"].removeprefix("Value error, ")
+            raise SettingsError(f"The preprocessing is not valid: {said}.") from error
+        sentence, hint = in_words(error)
+        raise SettingsError(f"The preprocessing is not valid. {sentence}", hint=hint) from error
+
+
+def _labels(path: Path) -> tuple[str, ...]:
+    from cutaway.checkpoints.labels import read_labels
+
+    if str(path) == IMAGENET and not path.exists():
+        from torchvision.models import ResNet18_Weights
+
+        return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+    return read_labels(path)
+
+
+def _arguments(text: str) -> dict[str, Any]:
+    try:
+        arguments = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"--network-arguments is not valid JSON: {text}.") from error
+    if not isinstance(arguments, dict):
+        raise SettingsError(
+            f"--network-arguments must be a JSON object, not {text}.", hint="Such as '{\"width\": 32}'."
+        )
+    return arguments
