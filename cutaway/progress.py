@@ -11,7 +11,8 @@ T = TypeVar("T")
 class Track(Protocol):
     """Passes items through and shows progress; the command line gives one that draws bars."""
 
-    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]: ...
+    def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
+        """Yields the items in order, while it shows how many of `total` are done."""
 
 
 def silent(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

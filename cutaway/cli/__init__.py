@@ -42,6 +42,21 @@ COMMANDS: dict[str, Command] = {
 }
 
 
+# The packages that extras bring, and the extra that a command needs.
+_OPTIONAL = frozenset(
+    {"torch", "torchvision", "safetensors", "tensorboard", "matplotlib", "jinja2", "onnx", "onnxscript"}
+    | {"onnxruntime", "gradio", "fastapi", "uvicorn", "multipart"}
+)
+_EXTRAS = {
+    "train": "train",
+    "checkpoints": "train",
+    "inspect": "inspect",
+    "export": "export",
+    "predict": "serve",
+    "serve": "serve",
+}
+
+
 def entry_point() -> None:
     """The `cutaway` command."""
     sys.exit(main(sys.argv[1:]))
@@ -69,10 +84,13 @@ def main(arguments: Sequence[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 128 + signal.SIGPIPE
     except ModuleNotFoundError as error:
-        extra = _extra_for(error.name or "")
-        if extra is None:
+        if (error.name or "").partition(".")[0] not in _OPTIONAL:
             raise
-        _complain(f"error: This needs the package '{error.name}', which is not installed.", f"Install {extra}.")
+        extra = _EXTRAS.get(arguments[0], "all")
+        _complain(
+            f"error: This needs the package '{error.name}', which is not installed.",
+            f"pip install 'cutaway[{extra}]' brings it.",
+        )
         return 1
 
 
@@ -114,22 +132,3 @@ def _complain(sentence: str, hint: str = "") -> None:
 def printable(text: str) -> str:
     """Text from a stranger without what could steer a terminal."""
     return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
-
-
-def _extra_for(module: str) -> str | None:
-    extras = {
-        "torch": "'cutaway[train]'",
-        "torchvision": "'cutaway[train]'",
-        "safetensors": "'cutaway[train]'",
-        "tensorboard": "'cutaway[train]'",
-        "torchmetrics": "'cutaway[train]'",
-        "matplotlib": "'cutaway[inspect]'",
-        "jinja2": "'cutaway[inspect]'",
-        "onnx": "'cutaway[export]'",
-        "onnxscript": "'cutaway[export]'",
-        "onnxruntime": "'cutaway[serve]'",
-        "gradio": "'cutaway[serve]'",
-        "fastapi": "'cutaway[serve]'",
-        "uvicorn": "'cutaway[serve]'",
-    }
-    return extras.get(module.split(".")[0])

@@ -18,9 +18,12 @@ class Answers(Protocol):
     """What a network answered over a split, such as an `Evaluation`: logits [N, K] and labels int64 [N]."""
 
     @property
-    def logits(self) -> Tensor: ...
+    def logits(self) -> Tensor:
+        """Float [N, K]."""
+
     @property
-    def labels(self) -> Tensor: ...
+    def labels(self) -> Tensor:
+        """Int64 [N]."""
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class Preprocess(nn.Module):
         self.register_buffer("std", torch.tensor(spec.std).reshape(1, -1, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
+        """uint8 [N, H, W, 1 or 3] -> float32 [N, C, h, w], normalised."""
         return self.normalise(self.picture(images))
 
     def picture(self, images: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class Gate:
         self._prefixes = tuple(route for route in own_routes if route.endswith("/"))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, or answers it here."""
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return

@@ -89,7 +89,7 @@ def train(
             on_note(_going_on(run, session))
         run.configuration.write_text(to_yaml(settings), encoding="utf-8")
         metrics = _train(session, dataset, run, stop, track, on_epoch, on_note)
-        return _finish(session, dataset, run, metrics, track)
+        return _finish(session, dataset, run, metrics, track, on_note)
 
 
 def _going_on(run: Run, session: Session) -> str:
@@ -126,8 +126,15 @@ def _train(
         board.close()
 
 
-def _finish(session: Session, dataset: Dataset, run: Run, metrics: list[EpochMetrics], track: Track) -> Trained:
-    stored = run.bundles()
+def _finish(
+    session: Session,
+    dataset: Dataset,
+    run: Run,
+    metrics: list[EpochMetrics],
+    track: Track,
+    on_note: Callable[[str], None],
+) -> Trained:
+    stored = run.bundles(on_damage=lambda error: on_note(str(error)))
     best, last = best_of(stored), stored[-1]
     if best is None:
         raise BundleError(f"No epoch of {run.path} gave a {session.settings.monitor} that can be compared.")

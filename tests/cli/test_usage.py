@@ -130,6 +130,6 @@ def test_a_missing_extra_is_named(tmp_path):
     )
     done = run("inspect", "layers", "x", env=os.environ | {"PYTHONPATH": str(tmp_path)})
     assert done.returncode == 1
-    assert "cutaway[train]" in done.stderr
+    assert "cutaway[inspect]" in done.stderr
     assert "Traceback" not in done.stderr
     assert json.dumps(done.stdout) == '""'

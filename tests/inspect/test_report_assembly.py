@@ -30,7 +30,7 @@ def restored() -> Restored:
             "phase": "validated",
             "metrics": {"valid_accuracy": 0.5},
             "monitored": {"metric": "valid_accuracy", "mode": "max"},
-            "configuration": {"data": "folder:/home/somebody/pets", "lr": 0.125},
+            "configuration": {"data": "folder:/home/user/pets", "lr": 0.125},
             "optimizer": [],
             "data": {"name": "folder:pets", "fingerprint": "f", "source": "a folder", "sizes": {"test": 4}},
             "environment": {"versions": {"torch": "9.9"}, "device": "cpu", "threads": 2, "platform": "linux"},
@@ -39,7 +39,7 @@ def restored() -> Restored:
         }
     )
     torch.manual_seed(0)
-    return Restored(build(SPEC).eval(), SPEC, CLASSES, PREPROCESSING, manifest, Path("/home/somebody/runs/pets"))
+    return Restored(build(SPEC).eval(), SPEC, CLASSES, PREPROCESSING, manifest, Path("/home/user/runs/pets"))
 
 
 def dataset(prepared: bool) -> Dataset:
@@ -65,7 +65,7 @@ def test_a_bundle_is_told_whole_and_without_paths() -> None:
     assert "Epoch 3, step 99, saved 2026-11-21" in html
     assert "After each of 1 epoch." in html
     assert "/home/" not in html
-    assert "somebody" not in html
+    assert "/home/user" not in html
 
 
 def test_mistakes_come_first_by_confidence_with_the_answers_of_the_evaluation() -> None:
