@@ -7,6 +7,7 @@ Shapes are known before any tensor is read into memory, so that a caller can ref
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -170,7 +171,11 @@ def _check_archive(path: Path) -> None:
 
 def _load(path: Path, *, mapped: bool) -> object:
     try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+        with path.open("rb") as opened, warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            # By its path alone can a file be mapped, but torch would go by what the path ends with.
+            source = path if mapped and path.suffix != ".safetensors" else opened
+            return torch.load(source, map_location="cpu", weights_only=True, mmap=source is path)
     except Exception as error:
         asked = _asked_for(path, str(error))
         if any(name.startswith("torch.nn.modules.") for name in asked):
