@@ -3,11 +3,16 @@
 The order of a write is what makes it safe against a crash at any point: files into a directory under a temporary
 name, each synced; the manifest last; the directory synced; one rename to the final name; the parent synced. Until the
 rename no reader looks at it, and after it everything that it names is on disk.
+
+Why that also outlives a loss of power, after which anything not synced may be missing, cut short, filled with rubbish,
+or there before what was done earlier: the final name can only appear through the rename, which is asked for when every
+byte under it and every name in it is synced. So under a final name there is a whole bundle or nothing, and from the
+parent's sync on it is a whole bundle. Older bundles are removed after that only (`Run.prune`), and each is renamed, and
+the rename synced, before its first file goes.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,8 +20,9 @@ from pathlib import Path
 
 from torch import Tensor
 
+from cutaway.checkpoints.durable import sync_directory, write_synced
 from cutaway.checkpoints.manifest import FileEntry, Manifest, parse_manifest
-from cutaway.checkpoints.tensor_files import check_hash, load_tensors, shapes_in, sync, write_tensors
+from cutaway.checkpoints.tensor_files import check_hash, load_tensors, shapes_in, write_tensors
 from cutaway.errors import BundleError
 
 MANIFEST = "manifest.json"
@@ -46,12 +52,13 @@ def write_bundle(path: Path, manifest: Manifest, tensors: Mapping[str, Mapping[s
         # Without its parents: where somebody removed the run, it is not for a save to bring half of it back.
         temporary.mkdir()
         files = {f"{name}.safetensors": group for name, group in tensors.items()}
-        entries = {name: write_tensors(temporary / name, group) for name, group in files.items()}
-        manifest = manifest.model_copy(update={"files": entries})
-        _write_synced(temporary / MANIFEST, manifest.to_json())
-        _sync_directory(temporary)
+        with ThreadPoolExecutor(2) as writers:
+            entries = writers.map(lambda name: write_tensors(temporary / name, files[name]), files)
+            manifest = manifest.model_copy(update={"files": dict(zip(files, entries, strict=True))})
+        write_synced(temporary / MANIFEST, manifest.to_json())
+        sync_directory(temporary)
         temporary.rename(path)
-        _sync_directory(path.parent)
+        sync_directory(path.parent)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise BundleError(
@@ -134,17 +141,3 @@ def _check_size(file: Path, entry: FileEntry) -> None:
         raise BundleError(
             f"{file} has {size} bytes where its manifest says {entry.bytes}.", hint="The bundle is damaged."
         )
-
-
-def _write_synced(file: Path, data: bytes) -> None:
-    with file.open("xb") as opened:
-        opened.write(data)
-        sync(opened.fileno(), opened.flush)
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        sync(descriptor)
-    finally:
-        os.close(descriptor)

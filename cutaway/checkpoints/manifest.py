@@ -123,6 +123,14 @@ class Manifest(_Part):
         return hashlib.sha256(self.to_json()).hexdigest()
 
 
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object whose keys are all different, or readers could disagree about what it says."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key is there twice")
+    return found
+
+
 def parse_manifest(data: bytes, where: str) -> Manifest:
     """Reads a manifest file.
 
@@ -131,10 +139,10 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
         where: How the bundle is called in errors.
 
     Raises:
-        BundleError: It is not JSON, newer than this version of cutaway, or not what the schema says.
+        BundleError: It is not JSON, or says a thing twice; it is newer than this cutaway, or not what the schema says.
     """
     try:
-        raw: Any = json.loads(data)
+        raw: Any = json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
         raise BundleError(f"The manifest of {where} is not valid JSON.", hint="The bundle is damaged.") from error
     if isinstance(raw, dict):

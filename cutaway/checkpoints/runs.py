@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutaway.checkpoints.bundle import TEMPORARY, read_manifest, verify_bundle
+from cutaway.checkpoints.durable import make_directory, sync_directory
 from cutaway.checkpoints.manifest import Manifest, Progress
 from cutaway.errors import BundleError
 
@@ -74,13 +75,17 @@ class Run:
 
     def journal(self) -> list[dict[str, Any]]:
         """What training wrote down, in order, without a last line that a crash cut short."""
-        if not self.metrics_jsonl.exists():
-            return []
+        try:
+            if not self.metrics_jsonl.is_file():
+                return []
+            lines = self.metrics_jsonl.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            raise BundleError(f"{self.metrics_jsonl} cannot be read: {error.strerror or error}.") from error
         entries = []
-        for line in self.metrics_jsonl.read_text(encoding="utf-8", errors="replace").splitlines():
+        for line in lines:
             try:
                 entry = json.loads(line)
-            except ValueError:
+            except (ValueError, RecursionError):
                 continue
             if isinstance(entry, dict) and isinstance(entry.get("step"), int) and "kind" in entry:
                 entries.append(entry)
@@ -88,9 +93,13 @@ class Run:
 
     def bundle_paths(self) -> list[Path]:
         """Committed bundles, whole or damaged, the oldest first."""
-        if not self.checkpoints.is_dir():
-            return []
-        return sorted(path for path in self.checkpoints.iterdir() if path.name.startswith("step-") and path.is_dir())
+        try:
+            if not self.checkpoints.is_dir():
+                return []
+            found = [path for path in self.checkpoints.iterdir() if path.name.startswith("step-") and path.is_dir()]
+        except OSError as error:
+            raise BundleError(f"{self.checkpoints} cannot be read: {error.strerror or error}.") from error
+        return sorted(found, key=_by_step)
 
     def bundles(self, on_damage: Callable[[BundleError], None] | None = None) -> list[Stored]:
         """Bundles whose manifests can be read, the oldest first.
@@ -134,7 +143,7 @@ class Run:
             BundleError: The disk refuses.
         """
         try:
-            self.checkpoints.mkdir(parents=True, exist_ok=True)
+            make_directory(self.checkpoints)
         except OSError as error:
             raise BundleError(
                 f"The run directory {self.path} cannot be written: {error.strerror or error}.",
@@ -142,11 +151,12 @@ class Run:
             ) from error
 
     def clear_temporary(self) -> None:
-        """Removes what a killed writer left behind; only for the run's one writer."""
+        """Removes what a killed writer left behind, as far as it can be removed; only for the run's one writer."""
         if self.checkpoints.is_dir():
             for path in self.checkpoints.iterdir():
                 if path.name.startswith(TEMPORARY):
-                    shutil.rmtree(path)
+                    # What stays takes room and nothing else: no reader looks at it.
+                    shutil.rmtree(path, ignore_errors=True)
 
     def prune(self, keep_last: int, keep_best: int = 1, keep_every: int = 0) -> list[str]:
         """Removes bundles that nobody asked to keep; the newest two stay in any case.
@@ -162,8 +172,10 @@ class Run:
         failures = []
         for bundle in self.superfluous(keep_last, keep_best, keep_every):
             try:
-                # Renamed first, so that a kill halfway leaves no bundle with files missing.
+                # Renamed first, and the rename on disk, so that neither a kill nor a loss of power halfway leaves a
+                # bundle with files missing under its own name.
                 doomed = bundle.path.rename(bundle.path.with_name(TEMPORARY + bundle.path.name))
+                sync_directory(doomed.parent)
                 shutil.rmtree(doomed)
             except OSError as error:
                 failures.append(f"The old bundle {bundle.path} cannot be removed: {error.strerror or error}.")
@@ -180,7 +192,7 @@ class Run:
 
 
 def bundle_name(progress: Progress, phase: str) -> str:
-    """`step-00000938`, or `step-00000938-validated` after an epoch's validation; names sort by time."""
+    """`step-00000938`, or `step-00000938-validated` after an epoch's validation."""
     return f"step-{progress.step:08d}" + ("-validated" if phase == "validated" else "")
 
 
@@ -233,6 +245,12 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
         steps = ", ".join(str(bundle.manifest.progress.step) for bundle in stored)
         raise BundleError(f"{base} keeps no bundle of step {wanted}.", hint=f"It keeps steps {steps}.")
     return matching[-1]
+
+
+def _by_step(path: Path) -> tuple[int, str]:
+    """Sorts bundles by time, whatever the clock said: by their steps as numbers, and the validated one last."""
+    digits = path.name.removeprefix("step-").partition("-")[0]
+    return (int(digits) if digits.isascii() and digits.isdigit() else -1, path.name)
 
 
 def _score(manifest: Manifest) -> float:

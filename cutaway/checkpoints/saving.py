@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -13,6 +16,7 @@ from cutaway.checkpoints.bundle import write_bundle
 from cutaway.checkpoints.manifest import Manifest
 
 Groups = Mapping[str, Mapping[str, Tensor]]
+_COPIERS = 4
 
 
 class Saver:
@@ -81,6 +85,7 @@ class Saver:
 
     def _copied(self, tensors: Groups) -> dict[str, dict[str, Tensor]]:
         copies: dict[str, dict[str, Tensor]] = {}
+        plain: list[tuple[Tensor, Tensor]] = []
         on_gpu = False
         for group, members in tensors.items():
             copies[group] = {}
@@ -92,8 +97,25 @@ class Saver:
                     on_cuda = tensor.device.type == "cuda"
                     buffer = torch.empty_like(tensor, device="cpu", pin_memory=on_cuda)
                     self._buffers[group, name] = buffer
-                copies[group][name] = buffer.copy_(tensor, non_blocking=True)
-                on_gpu = on_gpu or tensor.device.type == "cuda"
+                copies[group][name] = buffer
+                if tensor.device.type == "cpu" and buffer.stride() == tensor.stride():
+                    plain.append((buffer, tensor))
+                else:
+                    buffer.copy_(tensor, non_blocking=True)
+                    on_gpu = on_gpu or tensor.device.type == "cuda"
+        with ThreadPoolExecutor(_COPIERS) as copiers:
+            list(copiers.map(_copy_memory, (plain[at::_COPIERS] for at in range(_COPIERS))))
         if on_gpu:
             torch.cuda.synchronize()
         return copies
+
+
+def _copy_memory(pairs: list[tuple[Tensor, Tensor]]) -> None:
+    """Copies tensors of equal strides. `copy_` has all of torch's threads meet after each tensor: much slower."""
+    for buffer, tensor in pairs:
+        np.copyto(_bytes(buffer), _bytes(tensor))
+
+
+def _bytes(tensor: Tensor) -> npt.NDArray[np.uint8]:
+    """The memory of a tensor without gaps, in its own order."""
+    return tensor.as_strided((tensor.numel(),), (1,)).view(torch.uint8).numpy()

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
-import sys
+from collections import deque
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import safetensors
@@ -21,6 +20,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from cutaway.checkpoints.durable import sync as sync
 from cutaway.checkpoints.manifest import FileEntry
 from cutaway.errors import BundleError
 
@@ -37,6 +37,8 @@ TYPES = {
     torch.bool: "BOOL",
 }
 _CHUNK = 8 * 2**20
+# So many chunks may be written before they are hashed: copies that were made of them stay in memory until then.
+_AHEAD = 16
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> FileEntry:
@@ -54,14 +56,18 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> FileEntry:
     """
     digest = hashlib.sha256()
     written = 0
+    # Hashing, writing and syncing all let go of the interpreter, so the disk works while the hash is still on its way.
     with file.open("xb") as opened, ThreadPoolExecutor(1) as hasher:
+        hashing: deque[Future[None]] = deque()
         for chunk in _chunks(tensors):
-            # Both let go of the interpreter, so hashing and writing share two cores.
-            hashed = hasher.submit(digest.update, chunk)
+            hashing.append(hasher.submit(digest.update, chunk))
+            if len(hashing) > _AHEAD:
+                hashing.popleft().result()
             opened.write(chunk)
-            hashed.result()
             written += len(chunk)
         sync(opened.fileno(), opened.flush)
+        for hashed in hashing:
+            hashed.result()
     return FileEntry(sha256=digest.hexdigest(), bytes=written)
 
 
@@ -111,18 +117,6 @@ def check_hash(file: Path, entry: FileEntry) -> None:
         raise BundleError(f"{file} cannot be read: {error.strerror or error}.") from error
     if digest != entry.sha256:
         raise BundleError(f"{file} is not what was written: its SHA-256 differs.", hint="The bundle is damaged.")
-
-
-def sync(descriptor: int, flush: object = None) -> None:
-    """Returns once the file's bytes are on disk, beyond the drive's own cache where the system can say so."""
-    if callable(flush):
-        flush()
-    if sys.platform == "darwin":
-        import fcntl
-
-        fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
-    else:
-        os.fsync(descriptor)
 
 
 def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:

@@ -116,6 +116,7 @@ def test_until_the_rename_nothing_is_taken_for_a_bundle(tmp_path, monkeypatch):
         assert Run(tmp_path).bundle_paths() == []
         return rename(self, target)
 
+    Run(tmp_path).create()
     monkeypatch.setattr(os, "fsync", noted_sync)
     monkeypatch.setattr(type(tmp_path), "rename", noted_rename)
     make_bundle(Run(tmp_path))
