@@ -33,7 +33,7 @@ test-fast: setup ## run the tests that take no more than a few seconds each
 	@$(pytest) -m 'not (slow or gpu or faults or browser)' $(TEST_ARGS)
 
 faults: setup ## run only the tests that kill, fill disks and break files on purpose
-	@$(pytest) -m faults $(TEST_ARGS)
+	@CUTAWAY_KILLS=100 $(pytest) -m faults $(TEST_ARGS)
 
 lint: setup ## check style, types and who imports whom
 	@$(run) -m ruff check .

@@ -1,0 +1,112 @@
+"""What faults are done to: small trainings, as the command that a person would type."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cutaway.checkpoints import Run, find
+from cutaway.settings import TrainSettings, to_yaml
+
+SCRIPT = Path(__file__).with_name("doomed_trainings.py")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended: its exit code (negative for a signal), what it printed, and how often it met each moment."""
+
+    status: int
+    said: str
+    counts: dict[str, int]
+
+
+class Nursery:
+    """A process that forks a child for each command; see doomed_trainings.py."""
+
+    def __init__(self, hash_seed: int) -> None:
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONHASHSEED": str(hash_seed)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(SCRIPT)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            start_new_session=True,
+        )
+
+    def run(self, settings: TrainSettings, **job) -> Ended:
+        """Runs `cutaway train` on these settings."""
+        beside = settings.out.with_name(settings.out.name + "-command")
+        beside.mkdir(parents=True, exist_ok=True)
+        config, log, counts = beside / "settings.yaml", beside / "log.txt", beside / "counts.json"
+        config.write_text(to_yaml(settings), encoding="utf-8")
+        for file in (log, counts):
+            file.unlink(missing_ok=True)
+        job = {"words": ["train", "--config", str(config)], "log": str(log), "counts": str(counts)} | job
+        self.process.stdin.write(json.dumps(job) + "\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, "the process that forks the trainings died"
+        met = json.loads(counts.read_text()) if counts.exists() else {}
+        return Ended(json.loads(answer)["status"], log.read_text(), met)
+
+    def close(self) -> None:
+        self.process.stdin.close()
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def nurseries():
+    """Two, with different hash seeds, so that no order of a set could go unnoticed between a run and its resume."""
+    both = Nursery(1), Nursery(2)
+    yield both
+    for nursery in both:
+        nursery.close()
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """A folder of 66 small pictures of three classes that differ in brightness."""
+    folder = tmp_path_factory.mktemp("pictures")
+    noise = np.random.default_rng(0)
+    for index, name in enumerate(("dark", "grey", "light")):
+        (folder / name).mkdir()
+        for number in range(22):
+            pixels = noise.integers(0, 90, (30, 36, 3)) + 80 * index
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
+    return folder
+
+
+@pytest.fixture
+def small(pictures):
+    """Makes settings of a training that takes about a second: 52 pictures, 4 steps an epoch."""
+
+    def make(out: Path, **changes) -> TrainSettings:
+        base = {"data": f"folder:{pictures}", "network": "mlp", "network_arguments": {"hidden": 16}, "epochs": 2}
+        base |= {"batch_size": 16, "lr": 0.01, "log_every": 1, "image_size": 28, "device": "cpu", "out": out}
+        return TrainSettings(**base | changes)
+
+    return make
+
+
+@pytest.fixture
+def outcome():
+    """What two runs have to share: the last bundle's files by hash, and every step and epoch of the journal."""
+
+    def take(out: Path) -> dict[str, object]:
+        last = find(out, prefer="last")
+        untimed = [
+            {name: value for name, value in entry.items() if name not in ("seconds", "images_per_second")}
+            for entry in Run(out).journal()
+        ]
+        files = {name: entry.sha256 for name, entry in last.manifest.files.items()}
+        return {"bundle": last.path.name, "files": files, "journal": untimed}
+
+    return take
