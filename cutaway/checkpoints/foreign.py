@@ -20,10 +20,11 @@ import torch
 from torch import Tensor
 
 from cutaway.checkpoints.bundle import verify_bundle
+from cutaway.checkpoints.durable import sync, sync_directory
 from cutaway.checkpoints.matching import Described, describe
 from cutaway.checkpoints.restoring import build_from
 from cutaway.checkpoints.runs import Stored, Which, find
-from cutaway.checkpoints.tensor_files import shapes_in, sync
+from cutaway.checkpoints.tensor_files import shapes_in
 from cutaway.errors import BundleError
 
 # Where training programs keep the weights in their checkpoints, the likeliest first.
@@ -126,6 +127,7 @@ def to_pth(reference: str | Path, out: Path, *, prefer: Which = "best") -> Store
             torch.save(OrderedDict((name, tensor.contiguous()) for name, tensor in state.items()), opened)
             sync(opened.fileno(), opened.flush)
         temporary.rename(out)
+        sync_directory(out.parent)
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise BundleError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -18,7 +18,8 @@ _WRAPPERS = ("module.", "_orig_mod.")
 # torchvision renames these itself when it loads its DenseNets, since a module's name may no longer hold a dot.
 _OLD_DENSENET = re.compile(r"^(.*denselayer\d+\.(?:norm|relu|conv))\.([12]\.\w+)$")
 _FLOATS = frozenset({"F64", "F32", "F16", "BF16"})
-_COMPARED_AT_MOST = 64
+_NUMBER = re.compile(r"\d+")
+_COMPARED_AT_MOST = 32
 _ROWS = 12
 _ROWS_FOR_UNEXPECTED = 3
 
@@ -132,10 +133,11 @@ def match(
     ]
     taken = set(places.values())
     unexpected = {name: Described(*what) for name, what in found.items() if name not in taken}
+    similar = _Similar(unexpected)
     return Matching(
         loadable=tuple(pair for pair in pairs if _fault(pair, convert) is None),
         missing=tuple(
-            Missing(name, Described(*need), _nearest(name, Described(*need), unexpected))
+            Missing(name, Described(*need), similar.nearest(name, Described(*need)))
             for name, need in expected.items()
             if name not in places
         ),
@@ -212,14 +214,24 @@ def _fault(pair: Pair, convert: bool) -> Status | None:
     return "wrong type"
 
 
-def _nearest(name: str, need: Described, unexpected: Mapping[str, Described]) -> tuple[str, ...]:
-    """Up to two names like this one; of the same shape where there are any, since those could be loaded by renaming."""
-    leaf = name.rpartition(".")[2]
-    same_shape = [other for other, what in unexpected.items() if what.shape == need.shape]
-    candidates = same_shape or [other for other in unexpected if other.rpartition(".")[2] == leaf]
-    # Each comparison takes tens of microseconds, and a network has hundreds of names.
-    candidates = sorted(candidates, key=lambda other: abs(len(other) - len(name)))[:_COMPARED_AT_MOST]
-    return tuple(difflib.get_close_matches(name, candidates, n=2, cutoff=0.5))
+class _Similar:
+    """Finds names like another among those that nothing needs."""
+
+    def __init__(self, names: Mapping[str, Described]) -> None:
+        # Each comparison takes tens of microseconds, and there may be a thousand names on either side. So only likely
+        # ones are compared: of the same shape, since those could be loaded by renaming, and with the same numbers.
+        self._groups: dict[Hashable, list[str]] = {}
+        for name, what in names.items():
+            for group in self._groups_of(name, what):
+                self._groups.setdefault(group, []).append(name)
+
+    def nearest(self, name: str, need: Described) -> tuple[str, ...]:
+        """Up to two."""
+        candidates = next((self._groups[key] for key in self._groups_of(name, need) if key in self._groups), [])
+        return tuple(difflib.get_close_matches(name, candidates[:_COMPARED_AT_MOST], n=2, cutoff=0.5))
+
+    def _groups_of(self, name: str, what: Described) -> tuple[Hashable, ...]:
+        return (what.shape, tuple(_NUMBER.findall(name))), what.shape, name.rpartition(".")[2]
 
 
 def _rows(matching: Matching) -> list[tuple[str, str, str, str, str]]:

@@ -78,6 +78,16 @@ def test_weights_in_a_training_checkpoint_are_found(state, tmp_path, key):
     assert weights.other_keys == ()
 
 
+def test_an_optimizer_s_state_by_names_is_not_taken_for_weights(state, tmp_path):
+    """As torch.distributed.checkpoint keeps it."""
+    moments = {
+        name: {"exp_avg": tensor, "exp_avg_sq": tensor, "step": torch.ones(())} for name, tensor in state.items()
+    }
+    path = saved({"optimizer": {"state": moments}, "mine": state}, tmp_path / "w.pth")
+    weights = read_weights(path)
+    assert (weights.key, weights.other_keys) == ("mine", ())
+
+
 def test_weights_two_levels_down_are_found(state, tmp_path):
     weights = read_weights(saved({"model": {"state_dict": state, "name": "resnet"}}, tmp_path / "w.pth"))
     assert weights.key == "model.state_dict"
@@ -144,7 +154,7 @@ def test_a_whole_module_is_refused_in_words(tmp_path):
 @pytest.mark.filterwarnings("ignore")
 def test_a_torchscript_archive_is_refused_in_words(tmp_path):
     torch.jit.script(nn.Linear(2, 2)).save(str(tmp_path / "w.pt"))
-    with pytest.raises(BundleError, match="TorchScript"):
+    with pytest.raises(BundleError, match="TorchScript archive: it holds a program"):
         read_weights(tmp_path / "w.pt")
 
 

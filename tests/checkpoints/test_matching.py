@@ -123,10 +123,15 @@ def test_the_nearest_names_are_those_of_the_same_shape():
 
 
 def test_a_thousand_foreign_names_are_compared_in_seconds():
-    expected = {f"stage{n % 7}.block{n}.weight": (F, (64,)) for n in range(1000)}
+    expected = {f"encoder.layers.{n}.attention.norm.weight": (F, (64,)) for n in range(1000)}
     began = time.perf_counter()
-    match(expected, {f"s{n}.b{n % 9}.w": (F, (64,)) for n in range(1000)})
-    assert time.perf_counter() - began < 10
+    for rename in ("model.encoder.layers.{}.attention.norm.gamma", "model.encoder.layers.9{}.attention.norm.gamma"):
+        matching = match(expected, {rename.format(n): (F, (64,)) for n in range(1000)})
+        assert all(gap.nearest for gap in matching.missing)
+    assert match(expected, {f"net.{name}": what for name, what in expected.items()}).missing[765].nearest == (
+        "net.encoder.layers.765.attention.norm.weight",
+    )
+    assert time.perf_counter() - began < 15
 
 
 def test_types_are_called_as_safetensors_calls_them(tmp_path):

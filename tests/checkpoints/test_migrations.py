@@ -55,6 +55,12 @@ def test_the_stored_bundle_of_schema_1_comes_back_as_today_s():
     assert set(manifest.files) == {"model.safetensors", "optimizer.safetensors", "training.safetensors"}
 
 
+def test_schema_2_keeps_the_history_of_resumes_and_schema_1_had_none():
+    raw = json.loads((SCHEMA_1 / "manifest.json").read_text())
+    migrated = migrate(raw, 2, "it")
+    assert migrated == raw | {"schema_version": 2, "resumed": []}
+
+
 def test_every_older_schema_has_a_step_and_a_stored_bundle():
     assert sorted(MIGRATIONS) == list(range(1, SCHEMA_VERSION))
     assert {folder.name for folder in FIXTURES.iterdir()} >= {f"schema-{version}" for version in MIGRATIONS}
