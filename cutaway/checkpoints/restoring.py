@@ -82,7 +82,10 @@ def build_from(stored: Stored) -> nn.Module:
     tensors = read_tensors(stored.path, stored.manifest, "model", verified=stored.verified)
     with torch.random.fork_rng(devices=[]):
         network = build(stored.manifest.network)
-    network.load_state_dict({pair.name: tensors[pair.found_name] for pair in matching.loadable})
+    # Into its own state dict, which carries the versions of its modules: MNASNet loads none without.
+    state = network.state_dict()
+    state.update({pair.name: tensors[pair.found_name] for pair in matching.loadable})
+    network.load_state_dict(state)
     return network
 
 

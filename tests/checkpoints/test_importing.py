@@ -203,6 +203,17 @@ def test_a_torchvision_network_in_a_wrapped_training_checkpoint(tmp_path, old):
         assert made.stored.manifest.configuration["initial"] == []
 
 
+def test_a_network_that_insists_on_its_modules_versions_is_imported_and_restored(tmp_path):
+    torch.manual_seed(0)
+    theirs = torchvision.models.mnasnet0_5(num_classes=3).eval()
+    torch.save(theirs.state_dict(), tmp_path / "w.pth")
+    preprocessing = Preprocessing(size=(64, 64), mean=(0.5,) * 3, std=(0.5,) * 3)
+    options = {"network": "torchvision:mnasnet0_5", "classes": CLASSES, "preprocessing": preprocessing}
+    import_weights(tmp_path / "w.pth", tmp_path / "run", **options)
+    inputs = torch.rand(2, 3, 64, 64)
+    assert torch.equal(restore(tmp_path / "run").network(inputs), theirs(inputs))
+
+
 def test_the_run_can_be_written_nowhere(weights, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(BundleError, match="cannot be written"):
