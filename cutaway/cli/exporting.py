@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from cutaway.progress import Track
     from cutaway.serve.export import ExportResult
 
-_VERIFIED_WITH = 32
-
 
 @dataclass(frozen=True)
 class ExportOptions:
@@ -79,13 +77,14 @@ def _tested(restored: Restored, data: str | None, track: Track) -> tuple[list[Pi
     from cutaway.cli.run_data import data_of
     from cutaway.datasets import into_memory
     from cutaway.evaluation import evaluate
+    from cutaway.serve.export.verification import NUM_PICTURES
 
     if data is None and is_imported(restored.manifest):
         return [], None
     dataset = data_of(restored, data, track=track)
     split = dataset.test if len(dataset.test) else dataset.valid
-    every = max(1, len(split) // _VERIFIED_WITH)
-    images = [split.image(index) for index in range(0, len(split), every)][:_VERIFIED_WITH]
+    every = max(1, len(split) // NUM_PICTURES)
+    images = [split.image(index) for index in range(0, len(split), every)][:NUM_PICTURES]
     prepared = into_memory(dataset, restored.preprocessing, track=track)
     return images, evaluate(
         restored.network, prepared.split(split.name), restored.preprocessing, track=track, batch_size=256
@@ -101,7 +100,7 @@ def tell(result: ExportResult) -> None:
         say(f"its heat-map is Grad-CAM at {result.metadata.target_layer}")
     figures = result.figures
     say(
-        f"verified against PyTorch on {figures.pictures} pictures: "
+        f"verified against PyTorch on {figures.pictures} pictures in {figures.comparisons} comparisons: "
         f"probabilities differ by {figures.probability_difference:.1e} at most"
     )
     if result.metadata.verification.data.startswith("generated"):

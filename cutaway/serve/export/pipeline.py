@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -318,7 +318,9 @@ def _limits(thresholds: Thresholds, target: TargetLayer | None) -> dict[str, flo
 def _versions() -> dict[str, str]:
     from cutaway import __version__
 
-    libraries = {library: version(library) for library in _LIBRARIES}
+    # Of the modules and not of the distributions: onnxruntime also comes as onnxruntime-gpu. Without what stands after
+    # a plus, such as torch's CUDA, which has no part in an export on the CPU.
+    libraries = {name: str(importlib.import_module(name).__version__).partition("+")[0] for name in _LIBRARIES}
     return {"cutaway": __version__, "python": platform.python_version()} | libraries
 
 

@@ -61,17 +61,19 @@ class Figures:
     """What was measured.
 
     Attributes:
-        pictures: How many were compared.
+        pictures: How many different ones were taken; fewer than comparisons where few were given.
+        comparisons: How many answers of the file were held against PyTorch's, each picture in other sizes and batches.
         batch_sizes: Of the runs.
         picture_sizes: Height and width in pixels of the pictures of each run; empty for the float form.
         probability_difference: Largest difference of any probability.
-        top1_agreement: Share of pictures with the same top class, ties within the threshold counted as the same.
-        heatmap_correlation: Smallest over the pictures; None without heat-maps, or where all maps are flat.
+        top1_agreement: Share of comparisons with the same top class, ties within the threshold counted as the same.
+        heatmap_correlation: Smallest over the comparisons; None without heat-maps, or where all maps are flat.
         heatmap_difference: Largest difference within a map, as a share of PyTorch's maximum; None without.
-        heatmap_share: Share of pictures whose map keeps both thresholds; None without.
+        heatmap_share: Share of comparisons whose map keeps both thresholds; None without.
     """
 
     pictures: int
+    comparisons: int
     batch_sizes: tuple[int, ...]
     picture_sizes: tuple[tuple[int, int], ...]
     probability_difference: float
@@ -111,7 +113,8 @@ def verify(
     for run in track(runs, "verifying", len(runs)):
         theirs.append(_answer_of_network(reference, preprocessing, run))
         ours.append(_answer_of_file(session, preprocessing, run, input_form))
-    figures = _compare(ours, theirs, thresholds, runs, sized=input_form == "pixels")
+    num_pictures = min(len(pictures), NUM_PICTURES)
+    figures = _compare(ours, theirs, thresholds, runs, num_pictures, sized=input_form == "pixels")
     _judge(figures, thresholds)
     return figures
 
@@ -186,13 +189,20 @@ def _num_classes(session: ort.InferenceSession) -> int:
 
 
 def _compare(
-    ours: Sequence[_Answer], theirs: Sequence[_Answer], thresholds: Thresholds, runs: Sequence[_Run], *, sized: bool
+    ours: Sequence[_Answer],
+    theirs: Sequence[_Answer],
+    thresholds: Thresholds,
+    runs: Sequence[_Run],
+    num_pictures: int,
+    *,
+    sized: bool,
 ) -> Figures:
     p = np.concatenate([answer.probabilities for answer in ours])
     q = np.concatenate([answer.probabilities for answer in theirs])
     chosen = np.take_along_axis(q, p.argmax(1)[:, None], axis=1)[:, 0]
     figures = Figures(
-        pictures=len(p),
+        pictures=num_pictures,
+        comparisons=len(p),
         batch_sizes=tuple(len(run.pictures) for run in runs),
         picture_sizes=tuple((run.pictures.shape[1], run.pictures.shape[2]) for run in runs) if sized else (),
         probability_difference=float(np.abs(p - q).max()),
@@ -245,13 +255,13 @@ def _judge(figures: Figures, thresholds: Thresholds) -> None:
         )
     if not figures.top1_agreement == 1:
         raise ExportError(
-            f"The exported file disagrees with PyTorch on the top class of {1 - figures.top1_agreement:.0%} of "
-            f"{figures.pictures} pictures.",
+            f"The exported file disagrees with PyTorch on the top class in {1 - figures.top1_agreement:.0%} of "
+            f"{figures.comparisons} comparisons.",
             hint=hint,
         )
     if figures.heatmap_share is not None and not figures.heatmap_share >= thresholds.heatmap_share:
         raise ExportError(
-            f"The exported heat-maps disagree with PyTorch's on {1 - figures.heatmap_share:.0%} of "
-            f"{figures.pictures} pictures (smallest correlation {figures.heatmap_correlation}).",
+            f"The exported heat-maps disagree with PyTorch's in {1 - figures.heatmap_share:.0%} of "
+            f"{figures.comparisons} comparisons (smallest correlation {figures.heatmap_correlation}).",
             hint="Choose another --target-layer, or export with --no-explain.",
         )

@@ -1,5 +1,6 @@
 """From a network to a file on disk, judged by ONNX Runtime, captum and answers worked out by hand."""
 
+import importlib.metadata
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from cutaway.errors import ExportError, NetworkError
 from cutaway.evaluation import evaluate
 from cutaway.networks import NetworkSpec, build
 from cutaway.preprocessing import Preprocessing
-from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module
+from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module, pipeline
 from cutaway.serve.metadata import check_seal, from_properties
 
 TINY = Preprocessing(size=(2, 2), color="grey", mean=(0.0,), std=(1.0,))
@@ -286,3 +287,15 @@ assert result.explained
     assert first == second
     for path in (str(tmp_path), str(root), str(Path.home()), sys.prefix, ".py", "somewhere"):
         assert path.encode() not in first
+
+
+def test_versions_are_told_where_onnxruntime_came_as_onnxruntime_gpu(monkeypatch):
+    found = importlib.metadata.distribution
+
+    def distribution(name):
+        if name == "onnxruntime":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return found(name)
+
+    monkeypatch.setattr(importlib.metadata, "distribution", distribution)
+    assert pipeline._versions()["onnxruntime"] == ort.__version__

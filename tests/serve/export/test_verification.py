@@ -74,13 +74,20 @@ def test_pictures_of_any_size_and_channels_are_compared_in_several_batches(expor
         return network(inputs).detach(), None
 
     figures = verify(path, reference, SPEC, pictures(), input_form="float")
-    assert figures.pictures == 15
+    assert (figures.pictures, figures.comparisons) == (6, 15)
     assert figures.batch_sizes == (1, 3, 8, 3)
     assert 0 <= figures.probability_difference < 1e-6
     assert figures.top1_agreement == 1
     assert figures.heatmap_share is None
     assert {shape for shape, _ in seen} == {(1, 1, 4, 4)}
     assert {index for _, index in seen} >= {-1, 0, 1, 2} - {0}
+
+
+def test_pictures_beyond_those_that_are_taken_are_not_counted(exported):
+    network, path = exported
+    reference = lambda inputs, class_index: (network(inputs).detach(), None)  # noqa: E731
+    figures = verify(path, reference, SPEC, pictures() * 4, input_form="float")
+    assert (figures.pictures, figures.comparisons) == (15, 15)
 
 
 def test_a_network_with_other_weights_is_noticed(exported):
