@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from cutaway.errors import ExportError
 
+_ABANDONED_AFTER_S = 24 * 3600.0
+
 
 @contextmanager
 def whole_or_nothing(out: Path, data: bytes) -> Iterator[Path]:
     """Writes beside `out` under a temporary name, and gives it its name when the block ends without an error.
 
-    After an error or an interruption nothing is left behind, and a file that was there before is still there. On
-    file systems where renaming is not atomic (some network shares) a reader may see neither for a moment.
+    After an error or an interruption nothing is left behind, and a file that was there before is still there. What a
+    killed process left behind, the next to write the same file removes. On file systems where renaming is not atomic
+    (some network shares) a reader may see neither for a moment.
 
     Args:
         out: Where the file goes; its folder is made where missing.
@@ -28,12 +33,15 @@ def whole_or_nothing(out: Path, data: bytes) -> Iterator[Path]:
     Raises:
         ExportError: The file cannot be written.
     """
-    if out.is_dir():
+    with _said_in_words(out):
+        is_folder = out.is_dir()
+    if is_folder:
         raise ExportError(f"{out} is a folder.", hint="Give the name of a file: --out model.onnx.")
     # An .onnx ending, because some readers go by it; a leading dot, because nobody should find it.
-    temporary = out.parent / f".tmp-{secrets.token_hex(4)}-{out.name}"
+    temporary = out.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{out.name}"
     with _said_in_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(out)
     try:
         with _said_in_words(out), temporary.open("xb") as file:
             file.write(data)
@@ -45,6 +53,32 @@ def whole_or_nothing(out: Path, data: bytes) -> Iterator[Path]:
             _flush_folder(out.parent)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _sweep(out: Path) -> None:
+    """Removes temporary files of `out` whose writer is dead, or that are too old to have a living one."""
+    # Earlier versions left the process out of the name.
+    pattern = re.compile(r"\.tmp-(?:(\d{1,9})-)?[0-9a-f]{8}-" + re.escape(out.name))
+    for path in out.parent.iterdir():
+        match = pattern.fullmatch(path.name)
+        if match is None:
+            continue
+        is_dead = match[1] is not None and not _is_running(int(match[1]))
+        try:
+            if is_dead or time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
+                path.unlink()
+        except (FileNotFoundError, PermissionError):  # another writer was quicker, or it is somebody else's
+            continue
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        return True
+    return True
 
 
 @contextmanager

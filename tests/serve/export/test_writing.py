@@ -1,6 +1,11 @@
 """A file is in its place whole or not at all."""
 
+import os
 import resource
+import stat
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,3 +51,44 @@ def test_a_folder_and_an_impossible_place_are_said_in_words(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ExportError, match="cannot be written"), whole_or_nothing(tmp_path / "file" / "x.onnx", b""):
         pass
+
+
+def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_it_returns(tmp_path, monkeypatch):
+    """A loss of power after the renaming must not find a name without its bytes."""
+    events = []
+    out = tmp_path / "model.onnx"
+    sync, rename = os.fsync, Path.replace
+
+    def synced(descriptor):
+        found = os.fstat(descriptor)
+        events.append("folder" if stat.S_ISDIR(found.st_mode) else f"{found.st_size} bytes")
+        sync(descriptor)
+
+    def renamed(self, target):
+        events.append(f"renamed to {target.name}")
+        return rename(self, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(Path, "replace", renamed)
+    with whole_or_nothing(out, b"content"):
+        events.append("checked")
+    assert events == ["7 bytes", "checked", "renamed to model.onnx", "folder"]
+
+
+def test_what_dead_writers_left_of_the_same_file_is_swept_and_nothing_else(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    left = [".tmp-0123abcd-model.onnx", f".tmp-{dead.pid}-0123abcd-model.onnx", ".tmp-1-0123abce-model.onnx"]
+    kept = [
+        ".tmp-0123abce-model.onnx",  # of an earlier version, and young
+        f".tmp-{os.getpid()}-0123abcd-model.onnx",
+        f".tmp-{dead.pid}-0123abcd-other.onnx",
+        f".tmp-{dead.pid}-notes-model.onnx",
+    ]
+    for name in left + kept:
+        (tmp_path / name).write_bytes(b"")
+    for name in (left[0], left[2]):
+        os.utime(tmp_path / name, (0, 0))
+    with whole_or_nothing(tmp_path / "model.onnx", b"content"):
+        pass
+    assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", *kept}
