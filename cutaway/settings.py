@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -58,6 +59,8 @@ class TrainSettings(BaseModel):
     """The metric that decides which bundle is the best."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
+    threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads of torch; 0 leaves it the number of cores. Another number rounds differently in the last bits."""
     workers: int = Field(default=0, ge=0, le=256)
     """Processes that decode pictures, where they don't fit in memory."""
     memory_limit: int = Field(default=512, ge=0, le=1_000_000)
@@ -88,10 +91,13 @@ class TrainSettings(BaseModel):
         return device
 
 
+_LARGEST_YAML = 2**20
+
 # Settings that may differ when a run is resumed, since they don't touch what is computed. Every other one must agree.
 FREE_TO_CHANGE = frozenset(
     {
         "out",
+        "threads",
         "workers",
         "memory_limit",
         "save_every",
@@ -117,7 +123,9 @@ def validated(values: Mapping[str, Any]) -> TrainSettings:
     """
     try:
         return TrainSettings(**values)
-    except ValidationError as error:
+    except (ValidationError, RecursionError) as error:
+        if isinstance(error, RecursionError):
+            raise SettingsError("The settings are nested too deeply.") from error
         sentence, hint = in_words(error)
         raise SettingsError(sentence, hint=hint) from error
 
@@ -130,20 +138,26 @@ def in_words(error: ValidationError) -> tuple[str, str]:
         near = difflib.get_close_matches(name, TrainSettings.model_fields, n=1)
         return f"There is no setting named '{name}'.", f"Did you mean '{near[0]}'?" if near else ""
     said = fault["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"Setting '{name}' cannot be {fault['input']!r}.", f"It should be {said.removeprefix('must be ')}."
+    return (
+        f"Setting '{name}' cannot be {reprlib.repr(fault['input'])}.",
+        f"It should be {said.removeprefix('must be ')}.",
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML settings file, read without running anything that it holds.
+    """The mapping in a YAML settings file, read without running anything that it holds, and without its aliases.
 
     Raises:
-        SettingsError: The file is missing, not YAML, or not a mapping of names to values.
+        SettingsError: The file is missing, not YAML, too large, or not a mapping of names to values.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        if len(text) > _LARGEST_YAML:
+            raise SettingsError(f"The settings file {path} is larger than settings are.")
+        values = yaml.load(text, _PlainLoader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise SettingsError(f"The settings file {path} cannot be read: {error.strerror}.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         where = getattr(error, "problem_mark", None)
         line = f" in line {where.line + 1}" if where else ""
         raise SettingsError(f"The settings file {path} is not valid YAML{line}.") from error
@@ -152,6 +166,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
         raise SettingsError(f"The settings file {path} is not a mapping.", hint="Write one 'name: value' a line.")
     return {key.replace("-", "_"): value for key, value in values.items()}
+
+
+class _PlainLoader(yaml.SafeLoader):
+    """Refuses aliases, with which a few lines stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Composes one node of the document."""
+        if self.check_event(yaml.events.AliasEvent):
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "settings have no aliases", mark)
+        return super().compose_node(parent, index)
 
 
 def to_yaml(settings: TrainSettings) -> str:

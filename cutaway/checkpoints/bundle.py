@@ -23,7 +23,7 @@ from torch import Tensor
 from cutaway.checkpoints.durable import sync_directory, write_synced
 from cutaway.checkpoints.manifest import FileEntry, Manifest, parse_manifest
 from cutaway.checkpoints.tensor_files import check_hash, load_tensors, shapes_in, write_tensors
-from cutaway.errors import BundleError
+from cutaway.errors import BundleError, DamagedBundleError
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"
@@ -80,9 +80,9 @@ def read_manifest(path: Path) -> Manifest:
     file = path / MANIFEST
     try:
         if file.is_symlink() or not file.is_file():
-            raise BundleError(f"{path} has no {MANIFEST}, so it is not a whole bundle.")
+            raise DamagedBundleError(f"{path} has no {MANIFEST}, so it is not a whole bundle.")
         if file.stat().st_size > _LARGEST_MANIFEST:
-            raise BundleError(f"The manifest of {path} is larger than any that cutaway writes.")
+            raise DamagedBundleError(f"The manifest of {path} is larger than any that cutaway writes.")
         manifest = parse_manifest(file.read_bytes(), str(path))
         found = {entry.name for entry in path.iterdir()} - {MANIFEST}
         for name, entry in manifest.files.items():
@@ -91,7 +91,7 @@ def read_manifest(path: Path) -> Manifest:
         raise BundleError(f"{path} cannot be read: {error.strerror or error}.") from error
     extra = sorted(found - set(manifest.files))
     if extra:
-        raise BundleError(f"{path} holds a file that its manifest does not name: {extra[0]}.")
+        raise DamagedBundleError(f"{path} holds a file that its manifest does not name: {extra[0]}.")
     return manifest
 
 
@@ -122,7 +122,7 @@ def read_tensors(path: Path, manifest: Manifest, name: str, *, verified: bool = 
     """
     file = path / f"{name}.safetensors"
     if file.name not in manifest.files:
-        raise BundleError(f"{path} holds no {file.name}.")
+        raise DamagedBundleError(f"{path} holds no {file.name}.")
     return load_tensors(file, manifest.files[file.name], verified=verified)
 
 
@@ -133,11 +133,11 @@ def tensor_shapes(path: Path, name: str) -> dict[str, tuple[str, tuple[int, ...]
 
 def _check_size(file: Path, entry: FileEntry) -> None:
     if file.is_symlink():
-        raise BundleError(f"{file} is a symbolic link, and a bundle holds its own files.")
+        raise DamagedBundleError(f"{file} is a symbolic link, and a bundle holds its own files.")
     if not file.is_file():
-        raise BundleError(f"{file.parent} lacks {file.name}, which its manifest names.")
+        raise DamagedBundleError(f"{file.parent} lacks {file.name}, which its manifest names.")
     size = file.stat().st_size
     if size != entry.bytes:
-        raise BundleError(
+        raise DamagedBundleError(
             f"{file} has {size} bytes where its manifest says {entry.bytes}.", hint="The bundle is damaged."
         )

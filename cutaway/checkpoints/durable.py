@@ -51,3 +51,11 @@ def write_synced(file: Path, data: bytes) -> None:
     with file.open("xb") as opened:
         opened.write(data)
         sync(opened.fileno(), opened.flush)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Writes a file whole or not at all, in the place of what is there; never through a link that a stranger left."""
+    temporary = path.with_name(f".tmp-{path.name}")
+    temporary.unlink(missing_ok=True)
+    write_synced(temporary, text.encode())
+    temporary.replace(path)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from cutaway.checkpoints.migrations import migrate
-from cutaway.errors import BundleError
+from cutaway.errors import DamagedBundleError
 from cutaway.networks import NetworkSpec
 from cutaway.preprocessing import Preprocessing
 
@@ -144,7 +144,9 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     try:
         raw: Any = json.loads(data, object_pairs_hook=_without_repeats)
     except (ValueError, RecursionError) as error:
-        raise BundleError(f"The manifest of {where} is not valid JSON.", hint="The bundle is damaged.") from error
+        raise DamagedBundleError(
+            f"The manifest of {where} is not valid JSON.", hint="The bundle is damaged."
+        ) from error
     if isinstance(raw, dict):
         raw = migrate(raw, SCHEMA_VERSION, where)
     try:
@@ -152,7 +154,7 @@ def parse_manifest(data: bytes, where: str) -> Manifest:
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
         at = ".".join(str(part) for part in fault["loc"]) or "the whole"
-        raise BundleError(
+        raise DamagedBundleError(
             f"The manifest of {where} is not valid at '{at}': {fault['msg']}.",
             hint="The bundle is damaged, or no cutaway wrote it.",
         ) from error

@@ -46,17 +46,25 @@ def load_named_state(
     """
     parameters = dict(network.named_parameters())
     index = {name: position for position, name in enumerate(_names_in_order(network, optimizer))}
-    if [group["params"] for group in groups] != [_names(network, group) for group in optimizer.param_groups]:
+    if [group.get("params") for group in groups] != [_names(network, group) for group in optimizer.param_groups]:
         raise BundleError("The bundle's optimizer holds other parameters than this network has.")
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         name, _, entry = key.rpartition("/")
         if name not in index:
             raise BundleError(f"The bundle's optimizer has state for '{name}', which this network has not.")
+        # Fused optimizers walk the state's raw memory as far as the parameter reaches.
+        wanted = torch.Size() if entry == "step" else parameters[name].shape
+        if tensor.shape != wanted or not tensor.is_floating_point():
+            raise BundleError(
+                f"The bundle's optimizer state '{key}' is {tensor.dtype} {list(tensor.shape)}; "
+                f"it must be floating point {list(wanted)}."
+            )
         state.setdefault(index[name], {})[entry] = tensor
+    # The hyper-parameters are those of the settings, which were compared before.
     plain_groups = [
-        {key: _tuple(value) for key, value in group.items()} | {"params": [index[name] for name in group["params"]]}
-        for group in groups
+        {key: value for key, value in own.items() if key != "params"} | {"params": [index[n] for n in group["params"]]}
+        for own, group in zip(optimizer.param_groups, groups, strict=True)
     ]
     optimizer.load_state_dict({"state": state, "param_groups": plain_groups})
     for parameter in parameters.values():
@@ -79,7 +87,3 @@ def _plain(value: object) -> JsonValue:
     if isinstance(value, Tensor):
         return float(value.item())
     return list(value) if isinstance(value, tuple) else value  # type: ignore[return-value]
-
-
-def _tuple(value: object) -> object:
-    return tuple(value) if isinstance(value, list) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +14,9 @@ from typing import Any, Literal
 from cutaway.checkpoints.bundle import TEMPORARY, read_manifest, verify_bundle
 from cutaway.checkpoints.durable import make_directory, sync_directory
 from cutaway.checkpoints.manifest import Manifest, Progress
-from cutaway.errors import BundleError
+from cutaway.errors import BundleError, DamagedBundleError
 
+_NAME = re.compile(r"step-(?P<step>[0-9]{1,18})(?P<phase>-validated)?")
 Which = Literal["best", "last"]
 
 
@@ -127,13 +129,31 @@ class Run:
         return path.rename(target)
 
     def newest_whole(self, on_damage: Callable[[BundleError], None]) -> Stored | None:
-        """The newest bundle whose every byte is right; damaged ones before it are set aside and told of."""
+        """The newest bundle whose every byte is right; damaged ones after it are set aside and told of.
+
+        Returns:
+            None where the run has no bundle yet.
+
+        Raises:
+            BundleError: Every bundle is damaged, or one cannot be read for another reason, such as a newer schema:
+                then nothing is set aside, and nothing begins anew over it.
+        """
+        damaged: list[tuple[Path, BundleError]] = []
         for path in reversed(self.bundle_paths()):
             try:
-                return Stored(path, verify_bundle(path), verified=True)
-            except BundleError as error:
-                self.set_aside(path)
-                on_damage(error)
+                whole = Stored(path, verify_bundle(path), verified=True)
+            except DamagedBundleError as error:
+                damaged.append((path, error))
+                continue
+            for torn, why in damaged:
+                self.set_aside(torn)
+                on_damage(why)
+            return whole
+        if damaged:
+            raise BundleError(
+                f"All {len(damaged)} bundles of {self.path} are damaged; of the newest: {damaged[0][1].message}",
+                hint="Restore one from a copy, or begin a new run with another --out.",
+            )
         return None
 
     def create(self) -> None:
@@ -231,14 +251,19 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
     run = Run(Path(base))
     if not run.path.is_dir():
         raise BundleError(f"There is no run or bundle at {base}.", hint="Train one: cutaway train --out " + base)
-    stored = run.bundles(on_damage=lambda _: None) if wanted == "best" else run.bundles()
+    damaged: list[BundleError] = []
+    stored = run.bundles(on_damage=damaged.append)
+    if wanted == "last" and damaged:
+        raise damaged[-1]
+    if not stored and damaged:
+        raise damaged[-1]
     if not stored:
         raise BundleError(f"{base} holds no whole bundle.", hint="Name a run's directory, or train one there.")
     if wanted == "best":
         return best_of(stored) or stored[-1]
     if wanted == "last":
         return stored[-1]
-    if not wanted.isdigit():
+    if not (wanted.isascii() and wanted.isdecimal()):
         raise BundleError(f"'{wanted}' names no bundle of {base}.", hint="Write RUN@best, RUN@last or RUN@STEP.")
     matching = [bundle for bundle in stored if bundle.manifest.progress.step == int(wanted)]
     if not matching:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from cutaway.checkpoints.durable import sync as sync
 from cutaway.checkpoints.manifest import FileEntry
-from cutaway.errors import BundleError
+from cutaway.errors import BundleError, DamagedBundleError
 
 TYPES = {
     torch.float64: "F64",
@@ -87,7 +87,9 @@ def load_tensors(file: Path, entry: FileEntry, *, verified: bool = False) -> dic
     try:
         return safetensors.torch.load_file(file)
     except (safetensors.SafetensorError, OSError) as error:
-        raise BundleError(f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged.") from error
+        raise DamagedBundleError(
+            f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged."
+        ) from error
 
 
 def shapes_in(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -101,7 +103,9 @@ def shapes_in(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
             slices = {key: opened.get_slice(key) for key in opened.keys()}  # noqa: SIM118 - not a mapping
             return {key: (part.get_dtype(), tuple(part.get_shape())) for key, part in slices.items()}
     except (safetensors.SafetensorError, OSError) as error:
-        raise BundleError(f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged.") from error
+        raise DamagedBundleError(
+            f"{file} is not a safetensors file: {error}.", hint="The bundle is damaged."
+        ) from error
 
 
 def check_hash(file: Path, entry: FileEntry) -> None:
@@ -116,7 +120,7 @@ def check_hash(file: Path, entry: FileEntry) -> None:
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror or error}.") from error
     if digest != entry.sha256:
-        raise BundleError(f"{file} is not what was written: its SHA-256 differs.", hint="The bundle is damaged.")
+        raise DamagedBundleError(f"{file} is not what was written: its SHA-256 differs.", hint="The bundle is damaged.")
 
 
 def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:

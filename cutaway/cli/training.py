@@ -31,6 +31,7 @@ def run_train(arguments: Sequence[str]) -> None:
     if trained.test_accuracy is not None:
         say(f"test accuracy of the best bundle {as_percent(trained.test_accuracy)}")
     say(f"best bundle {trained.best.path}")
+    say(f"next: cutaway inspect report {trained.run}, cutaway export {trained.run}, tensorboard --logdir {trained.run}")
 
 
 def epoch_teller(epochs: int) -> Callable[[EpochMetrics], None]:
@@ -41,7 +42,7 @@ def epoch_teller(epochs: int) -> Callable[[EpochMetrics], None]:
             f"epoch {metrics.epoch:>{len(str(epochs))}}/{epochs}  "
             f"train loss {metrics.train_loss:.4f} accuracy {as_percent(metrics.train_accuracy)}  "
             f"valid loss {metrics.valid_loss:.4f} accuracy {as_percent(metrics.valid_accuracy)}  "
-            f"{metrics.images_per_second:,.0f} images/s"
+            + ("" if metrics.images_per_second is None else f"{metrics.images_per_second:,.0f} images/s")
         )
 
     return tell

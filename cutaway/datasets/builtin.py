@@ -44,7 +44,7 @@ _IDX_FILES = (
 )
 
 
-def load_fashion_mnist_sample(seed: int) -> Dataset:
+def load_fashion_mnist_sample(seed: int, download: bool = True) -> Dataset:
     """6,000 training and 1,000 test images of Fashion-MNIST, balanced, from inside the package."""
     sample = resources.files("cutaway.datasets") / "sample" / "fashion-mnist-sample.npz"
     with sample.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
@@ -53,7 +53,7 @@ def load_fashion_mnist_sample(seed: int) -> Dataset:
     return _assembled("fashion-mnist-sample", FASHION_CLASSES, train, test, seed, "the sample inside cutaway")
 
 
-def load_fashion_mnist(seed: int) -> Dataset:
+def load_fashion_mnist(seed: int, download: bool = True) -> Dataset:
     """All 60,000 training and 10,000 test images: Debian's package, else the cache, else torchvision's download."""
     cache = cache_folder()
     places = _fashion_mnist_places(cache)
@@ -65,7 +65,7 @@ def load_fashion_mnist(seed: int) -> Dataset:
             f"files ({', '.join(name + '.gz' for name in _IDX_FILES)}) into {cache / 'fashion-mnist'}; or go on with "
             "--data fashion-mnist-sample."
         )
-        _download("FashionMNIST", "fashion-mnist", cache, advice)
+        _download("FashionMNIST", "fashion-mnist", cache, advice, allowed=download)
         found = cache / "FashionMNIST" / "raw"
     return _from_idx("fashion-mnist", FASHION_CLASSES, found, seed, places[found])
 
@@ -83,7 +83,7 @@ def _fashion_mnist_places(cache: Path) -> dict[Path, str]:
     }
 
 
-def load_mnist(seed: int) -> Dataset:
+def load_mnist(seed: int, download: bool = True) -> Dataset:
     """All 60,000 training and 10,000 test digits, from the cache or through torchvision's download."""
     folder = cache_folder() / "MNIST" / "raw"
     if _idx_files(folder) is None:
@@ -91,14 +91,14 @@ def load_mnist(seed: int) -> Dataset:
             f"Put the four files ({', '.join(name + '.gz' for name in _IDX_FILES)}) into {folder}, "
             "or go on with --data fashion-mnist-sample."
         )
-        _download("MNIST", "mnist", cache_folder(), advice)
+        _download("MNIST", "mnist", cache_folder(), advice, allowed=download)
     return _from_idx("mnist", DIGIT_CLASSES, folder, seed, "torchvision's download")
 
 
-def load_cifar10(seed: int) -> Dataset:
+def load_cifar10(seed: int, download: bool = True) -> Dataset:
     """All 50,000 training and 10,000 test images, in torchvision's checksum-verified archive."""
     advice = f"Put cifar-10-python.tar.gz into {cache_folder()}, or go on with --data fashion-mnist-sample."
-    train, test = _download("CIFAR10", "cifar10", cache_folder(), advice)
+    train, test = _download("CIFAR10", "cifar10", cache_folder(), advice, allowed=download)
     parts = [(np.asarray(part.data), np.asarray(part.targets)) for part in (train, test)]
     return _assembled("cifar10", CIFAR10_CLASSES, parts[0], parts[1], seed, "torchvision's download")
 
@@ -126,7 +126,7 @@ def _from_idx(name: str, classes: tuple[str, ...], folder: Path, seed: int, sour
     return _assembled(name, classes, train, test, seed, source)
 
 
-def _download(torchvision_name: str, name: str, folder: Path, advice: str) -> tuple[Any, Any]:
+def _download(torchvision_name: str, name: str, folder: Path, advice: str, *, allowed: bool) -> tuple[Any, Any]:
     """Both parts of one of torchvision's data sets, fetched into `folder` where they are not there yet."""
     try:
         import torchvision  # imports torch, which nothing else here needs
@@ -138,7 +138,7 @@ def _download(torchvision_name: str, name: str, folder: Path, advice: str) -> tu
     try:
         folder.mkdir(parents=True, exist_ok=True)
         factory = getattr(torchvision.datasets, torchvision_name)
-        return factory(folder, train=True, download=True), factory(folder, train=False, download=True)
+        return factory(folder, train=True, download=allowed), factory(folder, train=False, download=allowed)
     except (OSError, EOFError, RuntimeError, ValueError) as error:
         reason = str(error).strip().rstrip(".") or type(error).__name__
         raise DataError(f"{name} is not on this machine and could not be fetched: {reason}.", hint=advice) from error

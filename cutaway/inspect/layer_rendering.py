@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 from dataclasses import asdict, fields
 
@@ -24,7 +25,12 @@ def display_rows(table: LayerTable, *, nested: bool = False) -> list[tuple[str, 
         nested: Also the modules that only hold others, each row indented under the module around it; otherwise only
             rows that count something, with full names.
     """
-    return [_cells(row, table, nested) for row in table.rows if nested or row.has_own]
+    if nested:
+        return [_cells(row, table, nested) for row in table.rows]
+    cells = [_cells(row, table, nested) for row in table.rows if row.has_own]
+    # Rows that only hold others are left out, so the calls that are left are counted anew.
+    calls = itertools.count(1)
+    return [(str(next(calls)) if order else "", *rest) for order, *rest in cells]
 
 
 def display_totals(table: LayerTable) -> tuple[str, ...]:

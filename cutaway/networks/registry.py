@@ -89,7 +89,10 @@ class _WeightsOnMeta(TorchFunctionMode):
 def _make(spec: NetworkSpec) -> nn.Module:
     maker, allowed = _maker(spec)
     _check_arguments(spec, allowed)
-    return maker(spec, **spec.arguments)
+    try:
+        return maker(spec, **spec.arguments)
+    except (RuntimeError, ValueError, OverflowError, MemoryError) as error:
+        raise NetworkError(f"{spec.name} cannot be built with these arguments: {error}.") from error
 
 
 def _maker(spec: NetworkSpec) -> tuple[Callable[..., nn.Module], dict[str, _Allowed]]:

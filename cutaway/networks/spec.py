@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Channels = Annotated[int, Field(ge=1, le=1024)]
+Side = Annotated[int, Field(ge=1, le=16384)]
 
 
 class NetworkSpec(BaseModel):
@@ -19,5 +24,5 @@ class NetworkSpec(BaseModel):
 
     name: str
     num_classes: int = Field(ge=1, le=100_000)
-    input_shape: tuple[int, int, int]
+    input_shape: tuple[Channels, Side, Side]
     arguments: dict[str, JsonValue] = Field(default_factory=dict)

@@ -13,12 +13,15 @@ import numpy.typing as npt
 from PIL import Image
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cutaway.errors import ImageError
+
 Color = Literal["rgb", "grey", "grey3"]
 Resize = Literal["stretch", "shorter"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 Pixels = npt.NDArray[np.uint8]
 
+MOST_RESIZED_PIXELS = 2**24
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -91,11 +94,15 @@ class Preprocessing(BaseModel):
         Args:
             image: uint8 [H, W, 3] or [H, W, 1], decoded.
 
+        Raises:
+            ImageError: With `shorter`, so narrow a strip that the resize would take gigabytes.
+
         Returns:
             uint8 [h, w, C] with `size` and `channels` of this description.
         """
         image = _with_color(image, self.color)
         height, width = self.resized(image.shape[0], image.shape[1])
+        _check_resized(image, height, width)
         if (height, width) != image.shape[:2]:
             resample = Image.Resampling.BILINEAR if self.interpolation == "bilinear" else Image.Resampling.BICUBIC
             flat = image[:, :, 0] if image.shape[2] == 1 else image
@@ -121,6 +128,15 @@ class Preprocessing(BaseModel):
 def imagenet(size: int = 224, resize_to: int = 256) -> Preprocessing:
     """The preprocessing that torchvision's ImageNet weights were trained with."""
     return Preprocessing(size=(size, size), resize="shorter", resize_to=resize_to, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def _check_resized(image: Pixels, height: int, width: int) -> None:
+    """Refuses a strip that a resize of its shorter side would blow up to gigabytes before the crop."""
+    if height * width > max(MOST_RESIZED_PIXELS, image.shape[0] * image.shape[1]):
+        raise ImageError(
+            f"A picture of {image.shape[1]}x{image.shape[0]} pixels is too narrow a strip to cut a centre out of.",
+            hint="Cut it to the part that matters first.",
+        )
 
 
 def _with_color(image: Pixels, color: Color) -> Pixels:

@@ -59,8 +59,15 @@ def restore_generators(states: dict[str, Tensor], device: torch.device) -> None:
 
 
 @contextmanager
-def deterministic(device: torch.device) -> Iterator[None]:
-    """Makes torch choose algorithms that give the same bits each time, and puts its flags back afterwards."""
+def deterministic(device: torch.device, threads: int = 0) -> Iterator[None]:
+    """Makes torch choose algorithms that give the same bits each time, and puts everything back afterwards.
+
+    Args:
+        device: Where it computes.
+        threads: On the CPU, whose number decides how sums are split; 0 leaves it as it is.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads or before)
     algorithms = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
@@ -72,5 +79,6 @@ def deterministic(device: torch.device) -> Iterator[None]:
     try:
         yield
     finally:
+        torch.set_num_threads(before)
         torch.use_deterministic_algorithms(algorithms, warn_only=warn_only)
         torch.backends.cudnn.benchmark = benchmark

@@ -8,10 +8,10 @@ import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, TextIO
 
 from cutaway.checkpoints import Run
+from cutaway.checkpoints.durable import replace_text
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class EpochMetrics:
         valid_loss: Over the validation split, after the epoch.
         valid_accuracy: Likewise.
         seconds: Time in training steps, without validation and saving; of this process alone after a resume.
-        images_per_second: Training throughput of the same time.
+        images_per_second: Training throughput of the same time; None where the process trained nothing of the epoch.
     """
 
     epoch: int
@@ -38,7 +38,7 @@ class EpochMetrics:
     valid_loss: float
     valid_accuracy: float
     seconds: float
-    images_per_second: float
+    images_per_second: float | None
 
 
 class Journal:
@@ -56,9 +56,9 @@ class Journal:
     def __init__(self, run: Run, *, step: int = 0, epoch: int = 0) -> None:
         kept = [line for line in run.journal() if line["step"] <= step and line.get("epoch", 0) <= epoch]
         kept = [entry for entry in kept if entry["kind"] != "final"]
-        _replace(run.metrics_jsonl, "".join(_line(entry) for entry in kept))
+        replace_text(run.metrics_jsonl, "".join(_line(entry) for entry in kept))
         epochs = [entry for entry in kept if entry["kind"] == "epoch"]
-        _replace(run.metrics_csv, _csv([{k: v for k, v in entry.items() if k != "kind"} for entry in epochs]))
+        replace_text(run.metrics_csv, _csv([{k: v for k, v in entry.items() if k != "kind"} for entry in epochs]))
         self._lines: TextIO = run.metrics_jsonl.open("a", encoding="utf-8")
         self._table: TextIO = run.metrics_csv.open("a", encoding="utf-8", newline="")
 
@@ -103,9 +103,3 @@ def _csv(rows: list[dict[str, Any]], *, header: bool = True) -> str:
         writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
-
-
-def _replace(path: Path, text: str) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)

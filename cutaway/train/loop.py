@@ -122,11 +122,15 @@ class Loop:
     def _log(self, loss: float, lr: float) -> None:
         self.journal.step(self.session.step, loss=loss, lr=lr)
         self.board.step(self.session.step, loss=loss, lr=lr)
+        self._check_finite(loss)
+
+    def _check_finite(self, loss: float) -> None:
+        """Stops before weights are saved that no later step could mend."""
         if not math.isfinite(loss):
             self.session.sound = False
             kept = self.run_directory.bundle_paths()
             raise CutawayError(
-                f"The loss became {loss} at step {self.session.step}, so the training stopped.",
+                f"The loss became {loss} by step {self.session.step}, so the training stopped.",
                 hint="Give a lower --lr." + (f" What was saved before is untouched: {kept[-1]}." if kept else ""),
             )
 
@@ -151,10 +155,11 @@ class Loop:
             valid_loss=answers.loss,
             valid_accuracy=answers.accuracy,
             seconds=seconds,
-            images_per_second=images / seconds if seconds else 0.0,
+            images_per_second=images / seconds if images else None,
         )
 
     def _end_epoch(self, metrics: EpochMetrics) -> None:
+        self._check_finite(metrics.train_loss)
         self.journal.epoch(metrics)
         self.board.epoch(metrics, self.session.network)
         self.session.end_epoch()
@@ -165,6 +170,7 @@ class Loop:
     def _save(self, metrics: dict[str, float] | None = None) -> None:
         # On disk before the bundle is, so that no committed bundle is ahead of the journal.
         self.journal.sync()
+        self._check_finite(float(self.session.loss_sum.item()))
         self._failures = self.session.save(self.run_directory, self.saver, metrics=metrics)
         self._saved_step = self.session.step
         self._saved_at = time.monotonic()

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+import torch
+
 from cutaway.checkpoints import Stored
 from cutaway.datasets import Dataset, load, statistics
 from cutaway.errors import BundleError, DataError, SettingsError
-from cutaway.networks import NetworkSpec, usual_image_size
+from cutaway.networks import NetworkSpec, build_on_meta, usual_image_size
 from cutaway.preprocessing import Preprocessing
 from cutaway.progress import Track, silent
 from cutaway.settings import FREE_TO_CHANGE, NEVER_TO_CHANGE, TrainSettings
@@ -58,13 +60,26 @@ def describe_input(settings: TrainSettings, dataset: Dataset, *, track: Track = 
 
 
 def describe_network(settings: TrainSettings, dataset: Dataset, preprocessing: Preprocessing) -> NetworkSpec:
-    """The network that the settings name, for this data and input."""
-    return NetworkSpec(
+    """The network that the settings name, for this data and input.
+
+    Raises:
+        SettingsError: It normalises over a batch, and batches are to hold one picture.
+    """
+    spec = NetworkSpec(
         name=settings.network,
         num_classes=len(dataset.classes),
         input_shape=preprocessing.input_shape,
         arguments=settings.network_arguments,
     )
+    if min(settings.batch_size, len(dataset.train)) == 1:
+        try:
+            build_on_meta(spec).train()(torch.empty(1, *spec.input_shape, device="meta"))
+        except ValueError as error:
+            raise SettingsError(
+                f"{settings.network} has batch norm, which has no statistics over a batch of one picture.",
+                hint="Give a --batch-size of 2 or more, or a network without batch norm.",
+            ) from error
+    return spec
 
 
 def check_may_go_on(

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cutaway.checkpoints import Manifest, Run, Stored, read_tensors
 from cutaway.checkpoints.environment import environment
+from cutaway.checkpoints.finite import check_finite
 from cutaway.checkpoints.manifest import Data, Environment, Monitored, Phase, Progress, Resumption
 from cutaway.checkpoints.optimizer_state import load_named_state, named_state
 from cutaway.checkpoints.restoring import build_from
@@ -143,6 +144,7 @@ def resume(
     """
     manifest = stored.manifest
     network = build_from(stored)
+    check_finite(network.state_dict(), stored.path)
     session = _session(settings, dataset, manifest.network, manifest.preprocessing, device, network)
     groups: list[dict[str, Any]] = manifest.optimizer
     optimizer_state = read_tensors(stored.path, manifest, "optimizer", verified=stored.verified)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
 import warnings
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
+from torch.jit._trace import TracingCheckError
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 from torchvision.utils import make_grid
@@ -39,13 +42,14 @@ class Board:
             on_note: Told where the graph cannot be drawn.
         """
         self._writer.add_image("pictures/train", make_grid(pictures[:32].cpu(), nrow=8), 0)
-        with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        # torch prints what it is about to raise.
+        with torch.random.fork_rng(devices=[]), warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
-            shadow = copy.deepcopy(network).cpu().eval()
             try:
-                self._writer.add_graph(shadow, inputs[:1].cpu())
-            except RuntimeError as error:
-                on_note(f"TensorBoard's graph cannot be drawn: {str(error).splitlines()[0]}")
+                self._writer.add_graph(copy.deepcopy(network).cpu().eval(), inputs[:1].cpu())
+            except (RuntimeError, TracingCheckError) as error:
+                why = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+                on_note(f"TensorBoard shows no graph of this network, which cannot be traced: {why.strip()[:200]}")
 
     def step(self, step: int, *, loss: float, lr: float) -> None:
         """Notes one training step."""
@@ -57,7 +61,8 @@ class Board:
         for name in ("train_loss", "train_accuracy", "valid_loss", "valid_accuracy", "images_per_second"):
             part, _, what = name.partition("_")
             tag = f"{what}/{part}" if part in ("train", "valid") else f"speed/{name}"
-            self._writer.add_scalar(tag, getattr(metrics, name), metrics.step)
+            if (value := getattr(metrics, name)) is not None:
+                self._writer.add_scalar(tag, value, metrics.step)
         for name, parameter in network.named_parameters():
             tag = name.replace(".", "/")
             if parameter.isfinite().all():

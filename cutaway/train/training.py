@@ -6,13 +6,16 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
+
 from cutaway.batches import Feed
 from cutaway.checkpoints import Run, Stored, best_of, restore
+from cutaway.checkpoints.durable import replace_text
 from cutaway.checkpoints.lock import only_writer
 from cutaway.checkpoints.saving import Saver
 from cutaway.datasets import Dataset, into_memory
 from cutaway.devices import choose_device
-from cutaway.errors import BundleError
+from cutaway.errors import BundleError, Interrupted
 from cutaway.evaluation import evaluate_feed
 from cutaway.progress import Track, silent
 from cutaway.settings import TrainSettings, to_yaml
@@ -21,7 +24,7 @@ from cutaway.train.journal import EpochMetrics, Journal
 from cutaway.train.loop import EVALUATION_BATCH, Loop
 from cutaway.train.preparing import check_may_go_on, describe_input, describe_network, load_data
 from cutaway.train.session import Session, begin, resume
-from cutaway.train.stopping import StopRequest, stop_on_signal
+from cutaway.train.stopping import StopEarly, StopRequest, stop_on_signal
 from cutaway.train.tensorboard import Board
 
 
@@ -72,30 +75,65 @@ def train(
     run = Run(settings.out)
     device = choose_device(settings.device)
     dataset = load_data(settings, track=track)
-    with only_writer(run.path), deterministic(device), stop_on_signal() as stop:
-        run.create()
-        run.clear_temporary()
-        stored = run.newest_whole(lambda error: on_note(f"{error} It was set aside; going on from the one before."))
-        if stored is None:
-            preprocessing = describe_input(settings, dataset, track=track)
-            spec = describe_network(settings, dataset, preprocessing)
-            dataset = into_memory(dataset, preprocessing, limit_bytes=settings.memory_limit * 10**6, track=track)
-            session = begin(settings, dataset, spec, preprocessing, device)
-        else:
-            overridden = check_may_go_on(settings, dataset, stored, override)
-            preprocessing = stored.manifest.preprocessing
-            dataset = into_memory(dataset, preprocessing, limit_bytes=settings.memory_limit * 10**6, track=track)
-            session = resume(settings, dataset, stored, device, overridden)
-            on_note(_going_on(run, session))
-        run.configuration.write_text(to_yaml(settings), encoding="utf-8")
-        metrics = _train(session, dataset, run, stop, track, on_epoch, on_note)
-        return _finish(session, dataset, run, metrics, track, on_note)
+    with only_writer(run.path), deterministic(device, settings.threads), stop_on_signal() as stop:
+        try:
+            return _run(settings, override, run, device, dataset, stop, track, on_epoch, on_note)
+        except StopEarly:
+            said = "Stopped outside the training steps; the same command goes on from there."
+            raise Interrupted(stop.signum or 0, said) from None
+
+
+def _run(
+    settings: TrainSettings,
+    override: Collection[str],
+    run: Run,
+    device: torch.device,
+    dataset: Dataset,
+    stop: StopRequest,
+    track: Track,
+    on_epoch: Callable[[EpochMetrics], None],
+    on_note: Callable[[str], None],
+) -> Trained:
+    """Goes on with the run or begins it, trains, and measures."""
+    watched = stop.watching(track)
+    limit_bytes = settings.memory_limit * 10**6
+    run.create()
+    run.clear_temporary()
+    stored = run.newest_whole(lambda error: on_note(f"{error} It was set aside; going on from the one before."))
+    if stored is None:
+        preprocessing = describe_input(settings, dataset, track=watched)
+        spec = describe_network(settings, dataset, preprocessing)
+        dataset = into_memory(dataset, preprocessing, limit_bytes=limit_bytes, track=watched)
+        session = begin(settings, dataset, spec, preprocessing, device)
+    else:
+        overridden = check_may_go_on(settings, dataset, stored, override)
+        dataset = into_memory(dataset, stored.manifest.preprocessing, limit_bytes=limit_bytes, track=watched)
+        session = resume(settings, dataset, stored, device, overridden)
+        on_note(_going_on(run, session))
+    on_note(_described(session, dataset))
+    replace_text(run.configuration, to_yaml(settings))
+    metrics = _train(session, dataset, run, stop, track, on_epoch, on_note)
+    return _finish(session, dataset, run, metrics, watched, on_note)
+
+
+def _described(session: Session, dataset: Dataset) -> str:
+    sizes = (
+        f"{len(dataset.train):,} training, {len(dataset.valid):,} validation and {len(dataset.test):,} test pictures"
+    )
+    skipped = f" ({dataset.num_skipped} unreadable files left out)" if dataset.num_skipped else ""
+    parameters = sum(parameter.numel() for parameter in session.network.parameters())
+    channels, height, width = session.spec.input_shape
+    return (
+        f"{dataset.name}: {sizes} of {len(dataset.classes)} classes{skipped}. "
+        f"{session.spec.name}: {parameters:,} parameters, input {channels}x{height}x{width}, on {session.device}."
+    )
 
 
 def _going_on(run: Run, session: Session) -> str:
     latest = session.resumed[-1]
-    epochs = "1 whole epoch" if session.epoch == 1 else f"{session.epoch} whole epochs"
-    said = f"Going on with {run.path} after step {session.step}, {epochs}."
+    epochs = session.settings.epochs
+    where = "its last" if session.epoch == epochs else f"in epoch {session.epoch + 1} of {epochs}"
+    said = f"Going on with {run.path} after step {session.step}, {where}."
     if latest.equality != "bitwise":
         said += f" Not bit for bit as an uninterrupted run: {'; '.join(latest.because)}."
     return said

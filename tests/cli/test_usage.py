@@ -95,6 +95,9 @@ def test_a_run_s_own_configuration_gives_its_settings_back(tmp_path):
         ("!!python/object/apply:os.system ['true']", "not valid YAML"),
         ("lrr: 0.1", "Did you mean 'lr'"),
         ("lr: fast", "'lr' cannot be 'fast'"),
+        ("a: &a [1]\nlr: *a", "not valid YAML in line 2"),
+        ("lr: " + "[" * 5000, "not valid YAML"),
+        ("lr: " + "x" * 2_000_000, "larger than"),
     ],
 )
 def test_a_yaml_file_that_is_wrong_is_told_in_words(text, said, tmp_path):
@@ -133,3 +136,14 @@ def test_a_missing_extra_is_named(tmp_path):
     assert "cutaway[inspect]" in done.stderr
     assert "Traceback" not in done.stderr
     assert json.dumps(done.stdout) == '""'
+
+
+def test_the_demo_removes_nothing_that_no_demo_made(tmp_path, capsys):
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "wedding.jpg").write_bytes(b"x")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text("")
+    assert main(["demo", "--out", str(tmp_path)]) == 1
+    assert "no demo made it" in capsys.readouterr().err
+    assert (tmp_path / "pictures" / "wedding.jpg").exists()
+    assert (tmp_path / "run" / "config.yaml").exists()

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from torchvision.transforms import v2
 
+from cutaway.errors import ImageError
 from cutaway.preprocessing import Preprocessing, imagenet
 from cutaway.preprocessing.tensors import Preprocess
 
@@ -91,3 +92,10 @@ def test_normalised_values_by_hand():
 def test_a_description_that_makes_no_sense_is_refused(changes):
     with pytest.raises(ValueError):
         Preprocessing(**({"size": (4, 4), "color": "grey", "mean": (0.1,), "std": (1.0,)} | changes))
+
+
+def test_a_strip_that_a_few_bytes_blow_up_to_gigabytes_is_refused():
+    spec = imagenet()
+    assert spec.picture(noise(0, 2, 300)).shape == (224, 224, 3)
+    with pytest.raises(ImageError, match="5000x1 pixels is too narrow"):
+        spec.picture(noise(0, 1, 5000))

@@ -361,3 +361,92 @@ def test_retention_keeps_what_was_asked_for(tmp_path, pictures):
     # Four steps an epoch: 4, 8, 12, 16, 20, 24; with so low a rate the earliest of the equally good is the best.
     best = find(settings.out).manifest.progress.step
     assert steps == sorted({8, 16, 20, 24, best})
+
+
+def test_a_run_of_a_newer_cutaway_is_refused_and_left_as_it_is(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+    last = train(settings).last.path
+    manifest = json.loads((last / "manifest.json").read_text())
+    (last / "manifest.json").write_text(json.dumps(manifest | {"schema_version": 99}))
+    before = sorted(path.name for path in last.parent.iterdir())
+    with pytest.raises(BundleError, match="schema 99"):
+        train(settings)
+    assert sorted(path.name for path in last.parent.iterdir()) == before
+
+
+def test_where_every_bundle_is_damaged_nothing_begins_anew(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+    last = train(settings).last.path
+    (last / "model.safetensors").write_bytes(b"")
+    with pytest.raises(BundleError, match="All 1 bundles"):
+        train(settings)
+    assert [path.name for path in last.parent.iterdir()] == [last.name]
+
+
+@pytest.mark.parametrize("shape", [(1,), (3, 3), (60, 120, 1)])
+def test_optimizer_state_of_another_shape_is_refused(shape):
+    """Fused optimizers would read and write past its end."""
+    from cutaway.checkpoints import optimizer_state
+
+    network = torch.nn.Linear(4, 3)
+    optimizer = torch.optim.AdamW(network.parameters(), fused=True)
+    network(torch.rand(2, 4)).sum().backward()
+    optimizer.step()
+    tensors, groups = optimizer_state.named_state(network, optimizer)
+    tensors["weight/exp_avg"] = torch.zeros(shape)
+    with pytest.raises(BundleError, match="weight/exp_avg"):
+        optimizer_state.load_named_state(network, torch.optim.AdamW(network.parameters(), fused=True), tensors, groups)
+
+
+def test_an_overridden_hyper_parameter_is_the_one_that_is_used(tmp_path, pictures):
+    common = {"network": "lenet5", "schedule": "constant", "weight_decay": 0.0}
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1, **common)
+    train(settings)
+    changed = settings.model_copy(update={"epochs": 4, "weight_decay": 9.0})
+    heavy = train(changed, override=("weight_decay",)).last
+    light = train(small(tmp_path / "other", f"folder:{pictures}", epochs=4, **common)).last
+    norms = [read_tensors(b.path, b.manifest, "model")["fc1.weight"].norm().item() for b in (heavy, light)]
+    assert norms[0] < 0.9 * norms[1]
+
+
+def test_a_signal_during_the_last_measurement_ends_with_it(tmp_path, pictures):
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+
+    def track(items, description, total=None):
+        for item in items:
+            if description == "evaluating test":
+                os.kill(os.getpid(), signal.SIGINT)
+            yield item
+
+    with pytest.raises(Interrupted) as stop:
+        train(settings, track=track)
+    assert stop.value.signum == signal.SIGINT
+    assert train(settings).test_accuracy is not None
+
+
+def test_a_batch_of_one_with_batch_norm_is_refused_in_words(tmp_path, pictures):
+    with pytest.raises(SettingsError, match="batch norm"):
+        train(small(tmp_path, f"folder:{pictures}", batch_size=1))
+    train(small(tmp_path / "without", f"folder:{pictures}", batch_size=1, network="mlp", epochs=1))
+
+
+def test_a_network_that_cannot_be_drawn_as_a_graph_is_trained_all_the_same(tmp_path, pictures, monkeypatch, capsys):
+    """As torchvision's vision transformers, whose traces differ from call to call."""
+    from torch.jit._trace import TracingCheckError
+
+    def fail(*_):
+        print("noise")  # noqa: T201
+        raise TracingCheckError("Graphs differed across invocations!", None)
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_graph", fail)
+    notes = []
+    train(small(tmp_path, f"folder:{pictures}", epochs=1), on_note=notes.append)
+    assert any("no graph" in note for note in notes)
+    assert capsys.readouterr().out == ""
+
+
+def test_the_number_of_threads_is_set_and_put_back(tmp_path, pictures):
+    before = torch.get_num_threads()
+    trained = train(small(tmp_path, f"folder:{pictures}", epochs=1, threads=before + 1))
+    assert trained.last.manifest.environment.threads == before + 1
+    assert torch.get_num_threads() == before
