@@ -11,10 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cutaway.checkpoints import Run, find
+from cutaway.checkpoints import Manifest, Run, find
+from cutaway.checkpoints.manifest import Data, Environment, Monitored, Progress
+from cutaway.networks import NetworkSpec
+from cutaway.preprocessing import Preprocessing
 from cutaway.settings import TrainSettings, to_yaml
 
 SCRIPT = Path(__file__).with_name("doomed_trainings.py")
+SPEC = NetworkSpec(name="mlp", num_classes=2, input_shape=(1, 4, 4), arguments={"hidden": 3})
 
 
 @dataclass(frozen=True)
@@ -110,3 +114,33 @@ def outcome():
         return {"bundle": last.path.name, "files": files, "journal": untimed}
 
     return take
+
+
+@pytest.fixture(scope="session")
+def spec():
+    """The network of `make_manifest`."""
+    return SPEC
+
+
+@pytest.fixture(scope="session")
+def make_manifest():
+    """Makes the manifest of a tiny bundle, by its step."""
+    return manifest
+
+
+def manifest(step):
+    return Manifest(
+        network=SPEC,
+        classes=("cat", "dog"),
+        preprocessing=Preprocessing(size=(4, 4), color="grey", mean=(0.5,), std=(0.25,)),
+        progress=Progress(epoch=step, batch=0, step=step),
+        phase="validated",
+        metrics={"valid_accuracy": step / 10},
+        monitored=Monitored(metric="valid_accuracy", mode="max"),
+        configuration={},
+        optimizer=[],
+        data=Data(name="d", fingerprint="f", source="s", sizes={}),
+        environment=Environment(versions={}, device="cpu", threads=1, platform="Linux"),
+        created="2026-01-01T00:00:00+00:00",
+        files={},
+    )
