@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import torch
 from torch import Tensor, nn
 
 from cutaway.errors import InspectionError
 from cutaway.hooks import capture, untouched
-from cutaway.networks.target_layers import TargetLayer, find_target_layer, stage_layers
+from cutaway.networks.target_layers import TargetLayer, find_target_layer, spatial_layers, stage_layers
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def feature_maps(
     Args:
         network: Any network of pictures.
         inputs: float [N, C, H, W], preprocessed.
-        layers: Names of layers that return maps; for each size of map the last layer if None.
+        layers: Names of layers that return maps, or patterns such as `layer1.*`; for each size of map the last layer if None.
 
     Returns:
         One entry per layer, in the order in which the layers end.
@@ -87,7 +88,7 @@ def feature_maps(
         targets = stage_layers(network, shape)
     else:
         names = [layers] if isinstance(layers, str) else list(dict.fromkeys(layers))
-        targets = tuple(find_target_layer(network, shape, name) for name in names)
+        targets = tuple(target for name in names for target in _named(network, shape, name))
     if not targets:
         raise InspectionError(
             f"{type(network).__name__} has no layer whose output is a map of the picture.",
@@ -105,6 +106,20 @@ def feature_maps(
         FeatureMaps(by_name[call.layer], by_name[call.layer].as_maps(call.tensor).float().cpu().contiguous())
         for call in captured.all_calls
     )
+
+
+def _named(network: nn.Module, shape: tuple[int, int, int], name: str) -> tuple[TargetLayer, ...]:
+    """The layer of that name, or all that return maps and match a pattern."""
+    if not any(sign in name for sign in "*?["):
+        return (find_target_layer(network, shape, name),)
+    known = spatial_layers(network, shape)
+    found = tuple(target for target in known if fnmatchcase(target.name, name))
+    if not found:
+        raise InspectionError(
+            f"No layer that returns maps matches '{name}'.",
+            hint=f"Layers: {', '.join(target.name for target in known)}.",
+        )
+    return found
 
 
 def first_kernels(network: nn.Module) -> Kernels | None:

@@ -85,3 +85,13 @@ def test_first_kernels_are_a_copy() -> None:
 
 def test_ties_keep_the_channels_order() -> None:
     assert FeatureMaps(TargetLayer("x", "nchw"), torch.ones(1, 4, 2, 2)).strongest(0, 3) == [0, 1, 2]
+
+
+def test_layers_are_found_by_pattern():
+    from cutaway.networks import NetworkSpec, build
+
+    network = build(NetworkSpec(name="resnet-small", num_classes=3, input_shape=(1, 28, 28)))
+    found = feature_maps(network, torch.rand(1, 1, 28, 28), ["stage1.conv*", "stage3"])
+    assert [maps.layer.name for maps in found] == ["stage1.conv1", "stage1.conv2", "stage3"]
+    with pytest.raises(InspectionError, match="matches 'stage9"):
+        feature_maps(network, torch.rand(1, 1, 28, 28), "stage9.*")
