@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import importlib
+import io
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+import unicodedata
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
 from typing import NamedTuple
 
 from cutaway import __version__
@@ -59,6 +65,9 @@ _EXTRAS = {
 
 def entry_point() -> None:
     """The `cutaway` command."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal that lacks a letter shows a question mark, and the command goes on.
+        sys.stdout.reconfigure(errors="replace")
     sys.exit(main(sys.argv[1:]))
 
 
@@ -69,25 +78,36 @@ def main(arguments: Sequence[str]) -> int:
         0 when done, 1 after an error of cutaway's, 2 after wrong usage, 128 and the signal's number after a signal.
     """
     try:
-        return _run(list(arguments))
+        with _terminable(arguments):
+            code = _run(list(arguments))
+            # Here, where what goes wrong is still told in words.
+            sys.stdout.flush()
+            return code
     except CutawayError as error:
-        _complain(f"error: {error.message}", error.hint)
+        complain(f"error: {error.message}", error.hint)
         return 1
     except Interrupted as interruption:
-        _complain(interruption.said)
+        complain(interruption.said)
         return 128 + interruption.signum
-    except KeyboardInterrupt:
-        _complain("Stopped.")
-        return 128 + signal.SIGINT
-    except BrokenPipeError:
-        # The reader went away, as `head` does. Python would complain once more when it closes stdout.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt as stop:
+        complain("Stopped.")
+        return 128 + (signal.SIGTERM if stop.args == (signal.SIGTERM,) else signal.SIGINT)
+    except BrokenPipeError:  # the reader went away, as `head` does
+        _leave_stdout()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        _complain_of_system(error)
+        return 1
+    except RecursionError:
+        complain("error: Something that was read is nested too deeply.", "A file may be damaged, or made to do harm.")
+        return 1
     except ModuleNotFoundError as error:
-        if (error.name or "").partition(".")[0] not in _OPTIONAL:
+        from importlib.metadata import PackageNotFoundError
+
+        if isinstance(error, PackageNotFoundError) or (error.name or "").partition(".")[0] not in _OPTIONAL:
             raise
         extra = _EXTRAS.get(arguments[0], "all")
-        _complain(
+        complain(
             f"error: This needs the package '{error.name}', which is not installed.",
             f"pip install 'cutaway[{extra}]' brings it.",
         )
@@ -111,7 +131,7 @@ def _run(arguments: list[str]) -> int:
     if rest in (["--help"], ["-h"]) or not arguments:
         print(_overview(known))
         return 0 if arguments else 2
-    _complain(f"error: There is no command '{' '.join(arguments[:2])}'.", f"Known are {', '.join(known)}.")
+    complain(f"error: There is no command '{' '.join(arguments[:2])}'.", f"Known are {', '.join(known)}.")
     return 2
 
 
@@ -123,12 +143,60 @@ def _overview(commands: dict[str, Command]) -> str:
     return "\n".join([head, *lines, tail])
 
 
-def _complain(sentence: str, hint: str = "") -> None:
+@contextmanager
+def _terminable(arguments: Sequence[str]) -> Iterator[None]:
+    """Has SIGTERM unwind a command as Ctrl+C does, so that it removes its temporary files.
+
+    Not for the commands that end in an order of their own.
+    """
+    own_order = list(arguments[:1]) in (["train"], ["serve"])
+    if own_order or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    # KeyboardInterrupt itself, which no `except Exception` keeps and which subprocess and asyncio know by its type.
+    def stop(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signum)
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _complain_of_system(error: OSError) -> None:
+    """A full disk, a folder that may not be written to, a file where a folder is needed."""
+    why = error.strerror or str(error) or type(error).__name__
+    place = error.filename2 if error.filename2 is not None else error.filename
+    if place is None:
+        complain(f"error: {why}.")
+    else:
+        hint = "A folder is needed there." if error.errno in (errno.EEXIST, errno.ENOTDIR) else ""
+        complain(f"error: {os.fsdecode(place) if isinstance(place, bytes) else place}: {why}.", hint)
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _leave_stdout()
+
+
+def _leave_stdout() -> None:
+    """Python would complain once more when it closes a stdout that takes nothing."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def complain(sentence: str, hint: str = "") -> None:
+    """Says on stderr what went wrong, and what to do next."""
     print(f"cutaway: {printable(sentence)}", file=sys.stderr)
     if hint:
         print(f"  {printable(hint)}", file=sys.stderr)
 
 
 def printable(text: str) -> str:
-    """Text from a stranger without what could steer a terminal."""
-    return "".join(char if char.isprintable() or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+    """Text from a stranger without what could steer a terminal or cannot be encoded."""
+    return "".join(char if is_harmless(char) or char == "\n" else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+def is_harmless(char: str) -> bool:
+    """Whether a character only shows: no control, no change of direction, no surrogate; spaces of all widths do."""
+    return char.isprintable() or unicodedata.category(char) == "Zs"

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 from cutaway.cli.arguments import parse
-from cutaway.cli.pictures import picture_files
-from cutaway.cli.terminal import as_percent, bars, console, say, say_json, without_nan
-from cutaway.errors import InspectionError
+from cutaway.cli.pictures import Decoded, decoded, picture_files, refuse_broken
+from cutaway.cli.terminal import as_percent, bars, console, one_line, say, say_json, without_nan
+from cutaway.errors import InspectionError, SettingsError
 
 if TYPE_CHECKING:
     from cutaway.checkpoints import Restored
@@ -112,6 +112,8 @@ class ReportOptions:
 def run_layers(arguments: Sequence[str]) -> None:
     """Prints the table."""
     options = parse(LayersOptions, "inspect layers", arguments)
+    if options.batch_size < 1:
+        raise SettingsError(f"--batch-size must be at least 1, not {options.batch_size}.")
     from cutaway.checkpoints import restore
 
     show_layers(
@@ -123,30 +125,44 @@ def run_layers(arguments: Sequence[str]) -> None:
 
 
 def run_cam(arguments: Sequence[str]) -> None:
-    """Writes an overlay for each picture."""
+    """Writes an overlay for each picture that can be decoded, and then says which cannot."""
     options = parse(CamOptions, "inspect cam", arguments)
-    from cutaway import images
+    if not 0 <= options.opacity <= 1:
+        raise SettingsError(f"--opacity must lie between 0 and 1, not {options.opacity}.")
     from cutaway.checkpoints import restore
 
     restored = restore(options.reference, allow_nan=options.allow_nan)
     files = picture_files(options.images)
-    pictures = {}
-    for file, name in zip(files, _names(files), strict=True):
-        pictures[name] = images.decode(file)
+    names = _names(files)
+    good: list[Decoded] = []
+    broken: list[Decoded] = []
+
+    def chunks() -> Iterable[dict[str, Pixels]]:
+        for chunk in decoded(files, "explaining", at_a_time=_AT_A_TIME):
+            # Without their pixels, which are needed only until the overlays are there.
+            good.extend(replace(found, pixels=None) for found in chunk if found.error is None)
+            broken.extend(found for found in chunk if found.error is not None)
+            yield {names[found.index]: found.pixels for found in chunk if found.pixels is not None}
+
     written = cam_overlays(
         restored,
-        pictures,
+        chunks(),
         options.out,
         label=options.label,
         target_layer=options.target_layer,
         opacity=options.opacity,
     )
     if options.json:
-        say_json(written)
-        return
-    for entry in written:
-        empty = "" if entry["has_evidence"] else "; no positive evidence for it at this layer, so the map is empty"
-        say(f"{entry['overlay']}: {entry['label']} {as_percent(float(str(entry['probability'])))}{empty}")
+        entries = {
+            found.index: {"picture": str(found.file)} | entry for found, entry in zip(good, written, strict=True)
+        } | {found.index: {"picture": str(found.file), "error": str(found.error)} for found in broken}
+        say_json([entries[index] for index in sorted(entries)])
+    else:
+        for entry in written:
+            empty = "" if entry["has_evidence"] else "; no positive evidence for it at this layer, so the map is empty"
+            share = as_percent(float(str(entry["probability"])))
+            say(one_line(f"{entry['overlay']}: {entry['label']} {share}{empty}"))
+    refuse_broken(broken, len(files))
 
 
 def run_features(arguments: Sequence[str]) -> None:
@@ -215,14 +231,23 @@ def show_layers(
 
 def cam_overlays(
     restored: Restored,
-    pictures: Mapping[str, Pixels],
+    chunks: Iterable[Mapping[str, Pixels]],
     out: Path,
     *,
     label: str | None = None,
     target_layer: str | None = None,
     opacity: float = 0.5,
 ) -> list[dict[str, object]]:
-    """Writes an overlay for each picture; says for each which class it explains."""
+    """Writes an overlay for each picture; says for each which class it explains.
+
+    Args:
+        restored: Bundle with the network.
+        chunks: Pictures by name, a few at a time, uint8 [H, W, 1 or 3] each.
+        out: Directory, made where missing.
+        label: Class to explain; each picture's top class where None.
+        target_layer: Layer to read the maps at; found where None.
+        opacity: Of the heat-map over the picture, 0 to 1.
+    """
     import numpy as np
     import torch
 
@@ -241,15 +266,15 @@ def cam_overlays(
     target = find_target_layer(restored.network, restored.spec.input_shape, target_layer)
     out.mkdir(parents=True, exist_ok=True)
     written: list[dict[str, object]] = []
-    names = list(pictures)
-    for at in bars(range(0, len(names), _AT_A_TIME), "explaining"):
-        chunk = names[at : at + _AT_A_TIME]
-        seen = np.stack([restored.preprocessing.picture(pictures[name]) for name in chunk])
+    for chunk in chunks:
+        if not chunk:
+            continue
+        seen = np.stack([restored.preprocessing.picture(picture) for picture in chunk.values()])
         inputs = torch.from_numpy(restored.preprocessing.normalise(seen))
         activation = grad_cam(restored.network, inputs, target, wanted)
-        for index, name in enumerate(chunk):
+        for index, (name, picture) in enumerate(chunk.items()):
             explained = int(activation.class_index[index])
-            under = view(pictures[name], restored.preprocessing)
+            under = view(picture, restored.preprocessing)
             if max(under.shape[:2]) < _SMALLEST_OVERLAY:
                 under = fitted(under, _SMALLEST_OVERLAY)
             file = out / f"{name}.png"
@@ -268,7 +293,9 @@ def cam_overlays(
 
 def write_cams(restored: Restored, pictures: Mapping[str, Pixels], out: Path) -> str:
     """Writes overlays; returns a line on them."""
-    written = cam_overlays(restored, pictures, out)
+    names = list(pictures)
+    chunks = ({name: pictures[name] for name in names[at : at + _AT_A_TIME]} for at in range(0, len(names), _AT_A_TIME))
+    written = cam_overlays(restored, chunks, out)
     return f"{len(written)} Grad-CAM overlays at {written[0]['target_layer']} in {out}"
 
 

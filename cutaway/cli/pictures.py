@@ -1,13 +1,35 @@
-"""Picture files that a person names: files, folders and patterns."""
+"""Picture files that a person names: found, and decoded a few at a time."""
 
 from __future__ import annotations
 
 import glob
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from cutaway.cli import complain
+from cutaway.cli.terminal import bars
 from cutaway.errors import ImageError
-from cutaway.images import EXTENSIONS
+from cutaway.images import EXTENSIONS, Pixels, decode
+
+_MOST_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """A file's picture, or what is wrong with it.
+
+    Attributes:
+        file: As it was named.
+        index: Of the file among all.
+        pixels: uint8 [H, W, 3]; None where it cannot be decoded.
+        error: Why it cannot; None where it can.
+    """
+
+    file: Path
+    index: int
+    pixels: Pixels | None
+    error: ImageError | None
 
 
 def picture_files(names: Iterable[str]) -> list[Path]:
@@ -29,3 +51,38 @@ def picture_files(names: Iterable[str]) -> list[Path]:
             raise ImageError(f"There is no picture at {name}.", hint="Name a file, a folder of pictures, or a pattern.")
         files.extend(found)
     return files
+
+
+def decoded(files: Sequence[Path], description: str, *, at_a_time: int) -> Iterator[list[Decoded]]:
+    """Decodes files a few at a time, so that thousands of them or very large ones fit into memory, behind a bar."""
+    chunk: list[Decoded] = []
+    num_pixels = 0
+    for index, file in enumerate(bars(files, description)):
+        found = _decoded(file, index)
+        chunk.append(found)
+        num_pixels += 0 if found.pixels is None else found.pixels.shape[0] * found.pixels.shape[1]
+        if len(chunk) == at_a_time or num_pixels >= _MOST_PIXELS:
+            yield chunk
+            chunk, num_pixels = [], 0
+    if chunk:
+        yield chunk
+
+
+def refuse_broken(broken: Sequence[Decoded], num_files: int) -> None:
+    """Names each file that could not be decoded, after the answers for the others are out.
+
+    Raises:
+        ImageError: There is one.
+    """
+    for found in broken:
+        assert found.error is not None
+        complain(f"{found.file}: {found.error.message}", found.error.hint)
+    if broken:
+        raise ImageError(f"{len(broken)} of {num_files} pictures could not be decoded.")
+
+
+def _decoded(file: Path, index: int) -> Decoded:
+    try:
+        return Decoded(file, index, decode(file), None)
+    except ImageError as error:
+        return Decoded(file, index, None, error)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
 from cutaway.cli.arguments import parse
-from cutaway.cli.pictures import picture_files
-from cutaway.cli.terminal import as_percent, bars, say_json, say_table
+from cutaway.cli.pictures import Decoded, decoded, picture_files, refuse_broken
+from cutaway.cli.terminal import as_percent, one_line, say_json, say_table
+from cutaway.errors import SettingsError
+
+if TYPE_CHECKING:
+    from cutaway.serve.classifier import Classifier, Score
 
 _AT_A_TIME = 16
 
@@ -37,44 +41,74 @@ class PredictOptions:
 
 
 def run_predict(arguments: Sequence[str]) -> None:
-    """Prints the top classes of each picture."""
+    """Prints the top classes of each picture that can be decoded, and then which cannot."""
     options = parse(PredictOptions, "predict", arguments)
-    from cutaway import images
+    if options.top_k < 1:
+        raise SettingsError(f"--top-k must be at least 1, not {options.top_k}.")
     from cutaway.serve.classifier import Classifier
 
     classifier = Classifier(options.model, provider=options.provider)
     files = picture_files(options.pictures)
-    predictions = []
-    for at in bars(range(0, len(files), _AT_A_TIME), "classifying"):
-        decoded = [images.decode(file) for file in files[at : at + _AT_A_TIME]]
-        predictions += classifier(decoded, top_k=options.top_k, explain=False)
+    broken: list[Decoded] = []
+    answers = _answers(classifier, files, options.top_k, broken)
     if options.json:
-        say_json(
-            [
-                {"picture": str(file), "top": [asdict(score) for score in prediction.top]}
-                for file, prediction in zip(files, predictions, strict=True)
-            ]
-        )
+        _show_json(answers, broken)
     elif options.csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
-        writer.writerow(["picture", "label", "probability"])
-        for file, prediction in zip(files, predictions, strict=True):
-            writer.writerow([_cell(str(file)), _cell(prediction.top[0].label), prediction.top[0].probability])
+        _show_csv(answers)
     else:
-        say_table(
-            ["picture", "label", "probability", "then"],
-            [
-                [
-                    str(file),
-                    prediction.top[0].label,
-                    as_percent(prediction.top[0].probability),
-                    ", ".join(f"{score.label} {as_percent(score.probability)}" for score in prediction.top[1:]),
-                ]
-                for file, prediction in zip(files, predictions, strict=True)
-            ],
-        )
+        _show_table(answers)
+    refuse_broken(broken, len(files))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is printed of a prediction: no pixels, no heat-map."""
+
+    file: Path
+    index: int
+    top: tuple[Score, ...]
+
+
+def _answers(classifier: Classifier, files: Sequence[Path], top_k: int, broken: list[Decoded]) -> Iterator[_Answer]:
+    """Classifies as it goes, and puts what cannot be decoded among `broken`."""
+    for chunk in decoded(files, "classifying", at_a_time=_AT_A_TIME):
+        broken += [found for found in chunk if found.error is not None]
+        good = [(found, found.pixels) for found in chunk if found.pixels is not None]
+        predictions = classifier([pixels for _, pixels in good], top_k=top_k, explain=False)
+        for (found, _), prediction in zip(good, predictions, strict=True):
+            yield _Answer(found.file, found.index, prediction.top)
+
+
+def _show_json(answers: Iterator[_Answer], broken: Sequence[Decoded]) -> None:
+    entries: dict[int, dict[str, object]] = {}
+    for answer in answers:
+        entries[answer.index] = {"picture": str(answer.file), "top": [asdict(score) for score in answer.top]}
+    for found in broken:
+        entries[found.index] = {"picture": str(found.file), "error": str(found.error)}
+    say_json([entries[index] for index in sorted(entries)])
+
+
+def _show_csv(answers: Iterator[_Answer]) -> None:
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(["picture", "label", "probability"])
+    for answer in answers:
+        writer.writerow([_cell(str(answer.file)), _cell(answer.top[0].label), answer.top[0].probability])
+
+
+def _show_table(answers: Iterator[_Answer]) -> None:
+    rows = [
+        [
+            str(answer.file),
+            answer.top[0].label,
+            as_percent(answer.top[0].probability),
+            ", ".join(f"{score.label} {as_percent(score.probability)}" for score in answer.top[1:]),
+        ]
+        for answer in answers
+    ]
+    if rows:
+        say_table(["picture", "label", "probability", "then"], rows)
 
 
 def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return "'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """Text that no spreadsheet takes for a formula and no terminal for a command."""
+    return one_line("'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)

@@ -13,6 +13,7 @@ import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.terminal import say
+from cutaway.errors import SettingsError
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ def run_serve(arguments: Sequence[str]) -> None:
 
 def serve_file(options: ServeOptions) -> None:
     """Loads the file and serves it; says where once it really listens."""
+    if not 0 <= options.port <= 65535:
+        raise SettingsError(f"--port must lie between 0 and 65535, not {options.port}.", hint="0 takes a free one.")
     from cutaway.serve.api import create_app
     from cutaway.serve.classifier import Classifier
     from cutaway.serve.server import serve

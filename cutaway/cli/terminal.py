@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from cutaway.cli import printable
+from cutaway.cli import is_harmless, printable
 
 T = TypeVar("T")
 
@@ -31,8 +31,9 @@ def say(line: str) -> None:
 
 
 def say_json(value: object) -> None:
-    """Prints a value as JSON that every parser reads."""
-    print(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str), flush=True)
+    """Prints a value as JSON that every parser reads and that steers no terminal."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False, default=str)
+    print("".join(map(_in_json, text)), flush=True)
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
@@ -93,5 +94,28 @@ def without_nan(values: Mapping[str, float]) -> dict[str, float | str]:
     return {name: value if abs(value) < float("inf") else str(value) for name, value in values.items()}
 
 
+def one_line(text: str) -> str:
+    """Printable text that cannot pass for another line."""
+    return printable(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
+
+
 def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else printable(str(value))
+    return f"{value:.4g}" if isinstance(value, float) else one_line(str(value))
+
+
+def _in_json(char: str) -> str:
+    """A character of finished JSON, escaped where it does not just show; a line feed there is layout."""
+    if "\ud800" <= char <= "\udfff":
+        # Half of a pair, as in file names that are no UTF-8, is more than some parsers take.
+        char = "\N{REPLACEMENT CHARACTER}"
+    if char == "\n" or (is_harmless(char) and (char.isascii() or _stdout_takes(char))):
+        return char
+    return json.dumps(char)[1:-1]
+
+
+def _stdout_takes(char: str) -> bool:
+    try:
+        char.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
