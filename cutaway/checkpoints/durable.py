@@ -59,3 +59,4 @@ def replace_text(path: Path, text: str) -> None:
     temporary.unlink(missing_ok=True)
     write_synced(temporary, text.encode())
     temporary.replace(path)
+    sync_directory(path.parent)

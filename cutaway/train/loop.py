@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from cutaway.batches import Feed
 from cutaway.checkpoints import Run
 from cutaway.checkpoints.saving import Saver
-from cutaway.errors import CutawayError, Interrupted
+from cutaway.errors import BundleError, CutawayError, Interrupted
 from cutaway.evaluation import Evaluation, evaluate_feed, logits_of
 from cutaway.progress import Track
 from cutaway.train.journal import EpochMetrics, Journal
@@ -77,10 +77,15 @@ class Loop:
             self._tell_failures()
         except StopEarly:
             raise self._interrupted() from None
-        except Exception:
+        except Exception as error:
             # What went wrong outside a step left a whole number of steps behind, which are worth keeping.
             if self.session.sound and not self.saver.failed:
                 self._save_if_new()
+            if isinstance(error, OSError):
+                raise BundleError(
+                    f"The run {self.run_directory.path} cannot be written: {error.strerror or error}.",
+                    hint="Make room or choose another --out, and give the command again.",
+                ) from error
             raise
         finally:
             self.saver.join()
@@ -149,7 +154,7 @@ class Loop:
         return EpochMetrics(
             epoch=session.epoch + 1,
             step=session.step,
-            lr=session.optimizer.param_groups[0]["lr"],
+            lr=learning_rate(session.settings, session.step - 1, session.settings.epochs * session.batch),
             train_loss=session.loss_sum.item() / session.samples,
             train_accuracy=session.correct.item() / session.samples,
             valid_loss=answers.loss,
@@ -170,6 +175,8 @@ class Loop:
     def _save(self, metrics: dict[str, float] | None = None) -> None:
         # On disk before the bundle is, so that no committed bundle is ahead of the journal.
         self.journal.sync()
+        self.saver.wait()
+        self._tell_failures()
         self._check_finite(float(self.session.loss_sum.item()))
         self._failures = self.session.save(self.run_directory, self.saver, metrics=metrics)
         self._saved_step = self.session.step

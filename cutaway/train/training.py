@@ -111,7 +111,13 @@ def _run(
         session = resume(settings, dataset, stored, device, overridden)
         on_note(_going_on(run, session))
     on_note(_described(session, dataset))
-    replace_text(run.configuration, to_yaml(settings))
+    try:
+        replace_text(run.configuration, to_yaml(settings))
+    except OSError as error:
+        raise BundleError(
+            f"The run {run.path} cannot be written: {error.strerror or error}.",
+            hint="Make room or choose another --out.",
+        ) from error
     metrics = _train(session, dataset, run, stop, track, on_epoch, on_note)
     return _finish(session, dataset, run, metrics, watched, on_note)
 
@@ -160,8 +166,12 @@ def _train(
         loop = Loop(session, feed, valid, run, saver, journal, board, stop, track, on_epoch, on_note)
         return loop.run()
     finally:
-        journal.close()
-        board.close()
+        try:
+            journal.close()
+            board.close()
+        except OSError as error:
+            # What is told already weighs more; bundles are safe without the last lines of the journal.
+            on_note(f"The journal of {run.path} is not complete: {error.strerror or error}.")
 
 
 def _finish(

@@ -100,7 +100,6 @@ def test_a_full_disk_fails_a_save_in_a_sentence_and_leaves_nothing_behind(disk, 
     verify_bundle(disk / "step-1000")
 
 
-@pytest.mark.xfail(reason="Board.epoch and Board.close raise OSError where the disk is full", strict=False)
 def test_a_full_disk_stops_the_run_with_the_reason(disk, small):
     with pytest.raises(BundleError, match="cannot be written: No space left on device"):
         train(small(disk / "run", keep_every=1, save_every=1, network_arguments={"hidden": 8}))
@@ -123,7 +122,6 @@ def test_after_a_full_disk_room_lets_the_run_go_on_exactly(tmp_path, disk, small
     assert outcome(full.out) == outcome(reference.out)
 
 
-@pytest.mark.xfail(reason="train writes config.yaml without turning an OSError into a sentence", strict=False)
 def test_a_disk_that_is_full_from_the_start_is_named(disk, small):
     fill(disk, leave=0)
     with pytest.raises(BundleError, match=r"cannot be written: No space left on device"):
@@ -182,7 +180,6 @@ def test_files_that_cannot_be_read_are_named(open_folder, small):
         path.chmod(mode)
 
 
-@pytest.mark.xfail(reason="Board.close fails on the missing directory and hides the reason", strict=False)
 @pytest.mark.parametrize("in_background", [True, False])
 def test_a_run_whose_directory_is_removed_stops_with_the_reason(tmp_path, small, in_background):
     settings = small(tmp_path / "run", save_every=1, save_in_background=in_background)
@@ -201,7 +198,6 @@ def test_a_run_whose_directory_is_removed_stops_with_the_reason(tmp_path, small,
     assert not settings.out.exists(), "half of the run came back"
 
 
-@pytest.mark.xfail(reason="Loop._save drops what the save before it could not remove", strict=False)
 def test_an_old_bundle_that_cannot_be_removed_is_told_of_and_training_goes_on(tmp_path, small, monkeypatch, outcome):
     reference = small(tmp_path / "whole", save_every=1)
     train(reference)

@@ -326,7 +326,6 @@ def test_every_committed_bundle_outlives_a_loss_of_power_at_any_point(recorded, 
     assert outliving(recorded, tmp_path) > 500
 
 
-@pytest.mark.xfail(reason="Journal replaces metrics.jsonl without syncing it or its directory", strict=False)
 def test_no_committed_bundle_is_ahead_of_the_journal_after_a_loss_of_power(recorded, tmp_path):
     assert outliving(recorded, tmp_path, look=check_journal) > 500
 
