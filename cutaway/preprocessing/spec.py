@@ -106,7 +106,11 @@ class Preprocessing(BaseModel):
         if (height, width) != image.shape[:2]:
             resample = Image.Resampling.BILINEAR if self.interpolation == "bilinear" else Image.Resampling.BICUBIC
             flat = image[:, :, 0] if image.shape[2] == 1 else image
-            resized = np.asarray(Image.fromarray(flat).resize((width, height), resample))
+            pillow = Image.fromarray(flat)
+            if image.shape[0] > 100 * image.shape[1]:
+                # For such strips alone Pillow would do the vertical pass first, and round differently.
+                pillow = pillow.resize((width, image.shape[0]), resample)
+            resized = np.asarray(pillow.resize((width, height), resample))
             image = resized.reshape(height, width, image.shape[2])
         top, left = self.crop_offset(height, width)
         return np.ascontiguousarray(image[top : top + self.size[0], left : left + self.size[1]])

@@ -99,3 +99,12 @@ def test_a_strip_that_a_few_bytes_blow_up_to_gigabytes_is_refused():
     assert spec.picture(noise(0, 2, 300)).shape == (224, 224, 3)
     with pytest.raises(ImageError, match="5000x1 pixels is too narrow"):
         spec.picture(noise(0, 1, 5000))
+
+
+@pytest.mark.parametrize("source", [(201, 2), (300, 2), (201, 1), (2, 201), (199, 2)])
+def test_strips_over_a_hundred_times_as_high_as_wide_go_the_same_way_in_both_forms(source):
+    """Pillow turns its two passes round for them."""
+    spec = Preprocessing(size=(28, 28), color="grey", mean=(0.5,), std=(0.5,))
+    image = noise(0, *source)
+    ours = Preprocess(spec).picture(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
+    assert np.array_equal(ours, spec.picture(image))
