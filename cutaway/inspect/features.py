@@ -65,7 +65,8 @@ def feature_maps(
     Args:
         network: Any network of pictures.
         inputs: float [N, C, H, W], preprocessed.
-        layers: Names of layers that return maps, or patterns such as `layer1.*`; for each size of map the last layer if None.
+        layers: Names of layers that return maps, or patterns such as `layer1.*`; for each size of map the last layer
+            if None.
 
     Returns:
         One entry per layer, in the order in which the layers end.
