@@ -45,6 +45,8 @@ def run_predict(arguments: Sequence[str]) -> None:
     options = parse(PredictOptions, "predict", arguments)
     if options.top_k < 1:
         raise SettingsError(f"--top-k must be at least 1, not {options.top_k}.")
+    if not options.pictures:
+        raise SettingsError("There is no picture to classify.", hint="Name files, folders or patterns after the model.")
     from cutaway.serve.classifier import Classifier
 
     classifier = Classifier(options.model, provider=options.provider)

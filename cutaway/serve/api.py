@@ -177,6 +177,11 @@ def _add_routes(app: FastAPI) -> None:
         async with app.state.slots.place():
             return await in_thread(_classify, classifier, files, limits.image, top_k, explain, class_index)
 
+    # Without this the page, which is mounted at /, would answer for the other methods, and say 404.
+    @app.api_route("/v1/classify", methods=["GET", "HEAD", "PUT", "PATCH", "DELETE"], include_in_schema=False)
+    async def classify_takes_post_only() -> JSONResponse:
+        return problem(405, "Method not allowed", "Send pictures with POST.", headers={"Allow": "POST"})
+
 
 def _classify(
     classifier: Classifier,

@@ -198,3 +198,8 @@ def test_cam_decodes_a_chunk_explains_it_and_only_then_decodes_the_next(convolut
     monkeypatch.setattr(pictures, "decode", watched)
     assert main(["inspect", "cam", "run", "--images", *(f"{n}.png" for n in range(10))]) == 0
     assert written == [0] * 8 + [8] * 2
+
+
+def test_no_picture_at_all_is_told(model, capsys):
+    assert main(["predict", str(model)]) == 1
+    assert "no picture to classify" in capsys.readouterr().err

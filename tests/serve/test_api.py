@@ -241,3 +241,11 @@ def test_openapi_names_what_is_there_and_the_docs_page_is_off(client) -> None:
     assert {"200", "400", "413", "415", "422", "503"} <= classify["responses"].keys()
     assert set(classify["responses"]["422"]["content"]) == {"application/problem+json"}
     assert client.get("/docs").status_code == 404  # its scripts would come from another machine
+
+
+def test_other_methods_are_refused_beside_the_page_too(classifier) -> None:
+    """The page is mounted at / and would answer 404 for whatever the API leaves."""
+    with TestClient(create_app(classifier, page=True), base_url="http://127.0.0.1") as with_page:
+        answer = with_page.get("/v1/classify")
+    assert_problem(answer, 405, "POST")
+    assert answer.headers["allow"] == "POST"
