@@ -17,8 +17,6 @@ from cutaway.checkpoints import Run, find, read_tensors
 from cutaway.errors import BundleError, CutawayError, DataError, Interrupted, SettingsError
 from cutaway.train import TrainSettings, generators, train
 
-KILLED = Path(__file__).with_name("killed_training.py")
-
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory):
@@ -135,19 +133,6 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, 
     assert outcome(whole.out) == outcome(stopped.out)
     history = find(stopped.out, prefer="last").manifest.resumed
     assert [(entry.step, entry.equality) for entry in history] == [(stop_after, "bitwise")]
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("kill_after", [2, 4, 6])
-def test_a_killed_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, kill_after):
-    changes = {"network": "resnet-small", "network_arguments": {"width": 4, "dropout": 0.3}, "save_every": 3}
-    whole = small(tmp_path / "whole", f"folder:{pictures}", **changes)
-    train(whole)
-    killed = small(tmp_path / "killed", f"folder:{pictures}", **changes)
-    words = [sys.executable, str(KILLED), killed.model_dump_json(), str(kill_after)]
-    assert subprocess.run(words, check=False, timeout=120).returncode == -signal.SIGKILL
-    train(killed)
-    assert outcome(whole.out) == outcome(killed.out)
 
 
 def test_without_the_generators_a_resumed_run_differs(tmp_path, pictures, monkeypatch):
