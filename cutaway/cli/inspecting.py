@@ -171,7 +171,12 @@ def run_features(arguments: Sequence[str]) -> None:
     from cutaway import images
     from cutaway.checkpoints import restore
 
-    (file,) = picture_files([options.image])[:1]
+    file, *others = picture_files([options.image])
+    if others:
+        raise InspectionError(
+            f"{options.image} stands for {len(others) + 1} pictures, and feature maps are drawn of one.",
+            hint=f"Name one, such as {file}.",
+        )
     say(
         write_features(
             restore(options.reference, allow_nan=options.allow_nan),

@@ -96,6 +96,9 @@ def test_cam(folder):
 def test_features_and_histograms(folder):
     done("cutaway inspect features runs/first --image shirt.png --out features/", folder)
     assert list((folder / "features").glob("*.png"))
+    several = cutaway("cutaway inspect features runs/first --image .", folder)
+    assert several.returncode == 1
+    assert "such as" in several.stderr
     done("cutaway inspect histograms runs/first --out histograms/", folder)
     assert list((folder / "histograms").glob("*.png"))
 
