@@ -7,9 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from cutaway.checkpoints import Manifest, Run, find
 from cutaway.checkpoints.manifest import Data, Environment, Monitored, Progress
@@ -73,19 +71,6 @@ def nurseries():
     yield both
     for nursery in both:
         nursery.close()
-
-
-@pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """A folder of 66 small pictures of three classes that differ in brightness."""
-    folder = tmp_path_factory.mktemp("pictures")
-    noise = np.random.default_rng(0)
-    for index, name in enumerate(("dark", "grey", "light")):
-        (folder / name).mkdir()
-        for number in range(22):
-            pixels = noise.integers(0, 90, (30, 36, 3)) + 80 * index
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
-    return folder
 
 
 @pytest.fixture

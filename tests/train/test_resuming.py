@@ -18,19 +18,6 @@ from cutaway.errors import BundleError, CutawayError, DataError, Interrupted, Se
 from cutaway.train import TrainSettings, generators, train
 
 
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """A folder of 66 small pictures of three classes that differ in brightness."""
-    folder = tmp_path_factory.mktemp("pictures")
-    noise = np.random.default_rng(0)
-    for index, name in enumerate(("dark", "grey", "light")):
-        (folder / name).mkdir()
-        for number in range(22):
-            pixels = noise.integers(0, 90, (40, 52, 3)) + 80 * index
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
-    return folder
-
-
 def small(tmp_path, data, **changes):
     base = {"data": data, "network": "fashion-cnn-bn", "epochs": 2, "batch_size": 16, "lr": 0.01, "log_every": 1}
     return TrainSettings(**base | {"image_size": 28, "out": tmp_path / "run"} | changes)
