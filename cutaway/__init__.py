@@ -10,20 +10,36 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from cutaway.checkpoints import restore
-    from cutaway.errors import CutawayError
+    from cutaway.datasets import Dataset
+    from cutaway.errors import CutawayError, Interrupted
     from cutaway.images import decode
     from cutaway.serve import Classifier
     from cutaway.settings import TrainSettings
+    from cutaway.train import Callback, train
 
 __version__ = "0.1.0"
-__all__ = ["Classifier", "CutawayError", "TrainSettings", "decode", "restore"]
+__all__ = [
+    "Callback",
+    "Classifier",
+    "CutawayError",
+    "Dataset",
+    "Interrupted",
+    "TrainSettings",
+    "decode",
+    "restore",
+    "train",
+]
 
 _HOMES = {
+    "Callback": "cutaway.train",
     "Classifier": "cutaway.serve",
     "CutawayError": "cutaway.errors",
+    "Dataset": "cutaway.datasets",
+    "Interrupted": "cutaway.errors",
     "TrainSettings": "cutaway.settings",
     "decode": "cutaway.images",
     "restore": "cutaway.checkpoints",
+    "train": "cutaway.train",
 }
 
 

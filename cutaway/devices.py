@@ -23,7 +23,7 @@ def choose_device(asked: str = "auto") -> torch.device:
     if asked in ("auto", "cpu"):
         return torch.device("cpu")
     kind, _, number = asked.partition(":")
-    if kind == "cuda" and number.isdigit() and int(number) < gpus:
+    if kind == "cuda" and number.isascii() and number.isdigit() and int(number) < gpus:
         return torch.device("cuda", int(number))
     there = [f"cuda:{gpu}" for gpu in range(gpus)] + (["mps"] if torch.backends.mps.is_available() else []) + ["cpu"]
     raise DeviceError(f"There is no device '{asked}' here.", hint=f"Devices: {', '.join(there)}, or auto.")

@@ -40,6 +40,10 @@ class BundleError(CutawayError):
     """A bundle or run is missing, damaged, or does not fit."""
 
 
+class BusyError(BundleError):
+    """Another process is at work in a directory that takes one at a time."""
+
+
 class DamagedBundleError(BundleError):
     """A bundle is not what was written. Anything else that is wrong with a bundle leaves it as good as it was."""
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +16,9 @@ from torch.nn import functional as F
 
 from cutaway.batches import Feed
 from cutaway.datasets import Split
+from cutaway.errors import NetworkError
 from cutaway.preprocessing import Preprocessing
+from cutaway.preprocessing.several_views import TestViews, corners_and_center, cuts_corners, views_of
 from cutaway.progress import Track, silent
 
 
@@ -76,29 +79,64 @@ def evaluate(
 
 
 def evaluate_feed(
-    network: nn.Module, feed: Feed, *, batch_size: int = 256, track: Track = silent, channels_last: bool = False
+    network: nn.Module,
+    feed: Feed,
+    *,
+    batch_size: int = 256,
+    track: Track = silent,
+    channels_last: bool = False,
+    views: TestViews = "none",
 ) -> Evaluation:
-    """`evaluate` over a feed that is already there, such as training's own."""
+    """`evaluate` over a feed that is already there, such as training's own.
+
+    With several views of each picture, the logits are the logarithms of their mean probabilities.
+    """
     logits, labels = [], []
     total = -(-len(feed) // batch_size)
+    from_photos = cuts_corners(views) and not feed.in_memory and feed.preprocessing.resize == "shorter"
+    prepare = partial(corners_and_center, preprocessing=feed.preprocessing) if from_photos else None
     with in_evaluation(network), torch.inference_mode():
-        for batch in track(feed.batches(batch_size), f"evaluating {feed.split.name}", total):
-            inputs = feed.inputs(batch)
-            if channels_last:
-                inputs = inputs.contiguous(memory_format=torch.channels_last)
-            logits.append(logits_of(network(inputs)).float().cpu())
+        for batch in track(feed.batches(batch_size, prepare=prepare), f"evaluating {feed.split.name}", total):
+            answers = []
+            for view in views_of(feed.pictures(batch), views, feed.preprocessing.size):
+                inputs = feed.normalised(view)
+                if channels_last:
+                    inputs = inputs.contiguous(memory_format=torch.channels_last)
+                answers.append(logits_of(network(inputs)).float().cpu())
+            logits.append(answers[0] if len(answers) == 1 else _mean_answer(answers))
             labels.append(batch.labels.cpu())
     return Evaluation(torch.cat(logits), torch.cat(labels))
 
 
+def _mean_answer(answers: list[Tensor]) -> Tensor:
+    """The logarithm of the mean probabilities: float32 [B, K] each -> [B, K]."""
+    return torch.stack(answers).log_softmax(2).logsumexp(0) - math.log(len(answers))
+
+
 def logits_of(output: object) -> Tensor:
-    """The logits in what a network returned: itself, or the main output of Inception's and GoogLeNet's tuples."""
-    if isinstance(output, Tensor):
-        return output
-    logits = getattr(output, "logits", None)
-    if isinstance(logits, Tensor):
-        return logits
-    raise TypeError(f"expected a tensor of logits, got {type(output).__name__}")
+    """The logits in what a network returned: itself, or the main output of Inception's and GoogLeNet's tuples.
+
+    Raises:
+        NetworkError: It is no tensor [B, K] of scores.
+    """
+    logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
+    if not isinstance(logits, Tensor):
+        raise NetworkError(
+            f"The network returned a {type(output).__name__}, not a tensor of scores [pictures, classes].",
+            hint="Let its forward return the logits.",
+        )
+    if logits.dim() != 2:
+        raise NetworkError(
+            f"The network returned a tensor {list(logits.shape)}, not scores [pictures, classes].",
+            hint="Let it end in pooling, nn.Flatten and nn.Linear.",
+        )
+    return logits
+
+
+def auxiliary_logits_of(output: object) -> tuple[Tensor, ...]:
+    """The logits of the auxiliary heads, which Inception and GoogLeNet return in training if they were built so."""
+    names = [name for name in getattr(output, "_fields", ()) if name.startswith("aux_logits")]
+    return tuple(value for value in (getattr(output, name) for name in names) if isinstance(value, Tensor))
 
 
 @contextmanager

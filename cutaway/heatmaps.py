@@ -14,12 +14,16 @@ import numpy.typing as npt
 from cutaway.errors import InspectionError
 from cutaway.preprocessing.spec import Pixels
 
-__all__ = ["NEARLY_ZERO", "color_table", "colorise", "normalise", "overlay", "resize"]
+__all__ = ["NEARLY_ZERO", "color_table", "colorise", "is_empty", "normalise", "overlay", "resize"]
 
 Heatmap = npt.NDArray[np.float32]
 
 NEARLY_ZERO = 1e-6
-"""A map that nowhere reaches this is empty: its values are rounding noise beside logits, whose unit it shares."""
+"""A map is empty whose strongest value, times the number of its positions, is below this: rounding noise.
+
+A map shares the logits' unit, and where its layer is averaged each position holds but its share of a logit, so a value
+on a large map says as much as one that is larger by the number of positions on a map of one position.
+"""
 
 # The path of the colours in OKLCh (Ottosson 2020): position, lightness, chroma, hue in degrees. Lightness rises
 # linearly; hue turns once from blue through magenta and orange to pale yellow; chroma stays inside sRGB.
@@ -36,14 +40,20 @@ _PATH = np.array(
 )
 
 
-def normalise(heatmap: npt.NDArray[np.floating]) -> Heatmap:
+def is_empty(heatmap: npt.NDArray[np.floating]) -> bool:
+    """Whether nothing in a raw map [h, w] speaks for the class, or only rounding noise does."""
+    return not float(heatmap.max(initial=0)) * heatmap.size >= NEARLY_ZERO
+
+
+def normalise(heatmap: npt.NDArray[np.floating], *, faint: bool = False) -> Heatmap:
     """Scales a raw map so that its strongest point is 1 and no evidence is 0.
 
     Negative values become 0. The lowest value is not subtracted: a map that is strong everywhere stays strong
-    everywhere, and a map that is nowhere above `NEARLY_ZERO` stays zero instead of becoming stretched noise.
+    everywhere, and an empty map (see `is_empty`) stays zero instead of becoming stretched noise.
 
     Args:
         heatmap: float [h, w], as `grad_cam` or the ONNX file gives it.
+        faint: It is known to hold nothing but rounding, and counts as empty.
 
     Returns:
         float32 [h, w] between 0 and 1.
@@ -59,7 +69,7 @@ def normalise(heatmap: npt.NDArray[np.floating]) -> Heatmap:
         )
     positive = np.maximum(heatmap.astype(np.float64), 0)
     strongest = positive.max(initial=0.0)
-    if strongest < NEARLY_ZERO:
+    if faint or is_empty(heatmap):
         return np.zeros(heatmap.shape, np.float32)
     scaled: Heatmap = (positive / strongest).astype(np.float32)
     return scaled
@@ -96,13 +106,14 @@ def colorise(heatmap: npt.NDArray[np.floating]) -> Pixels:
     return colors
 
 
-def overlay(image: Pixels, heatmap: npt.NDArray[np.floating], *, opacity: float = 0.5) -> Pixels:
+def overlay(image: Pixels, heatmap: npt.NDArray[np.floating], *, opacity: float = 0.5, faint: bool = False) -> Pixels:
     """A heat-map laid over the picture it explains.
 
     Args:
         image: uint8 [H, W, 3] or [H, W, 1].
         heatmap: float [h, w], raw; it is normalised here, then resized to the picture.
         opacity: 0 shows the picture alone, 1 the colours alone.
+        faint: As of `normalise`.
 
     Returns:
         uint8 [H, W, 3].
@@ -111,7 +122,7 @@ def overlay(image: Pixels, heatmap: npt.NDArray[np.floating], *, opacity: float 
         raise ValueError(f"opacity must lie between 0 and 1, not {opacity}")
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] not in (1, 3):
         raise ValueError(f"expected a picture uint8 [H, W, 1 or 3], got {image.dtype} {list(image.shape)}")
-    colors = colorise(resize(normalise(heatmap), image.shape[0], image.shape[1]))
+    colors = colorise(resize(normalise(heatmap, faint=faint), image.shape[0], image.shape[1]))
     blended = image.astype(np.float32) * np.float32(1 - opacity) + colors.astype(np.float32) * np.float32(opacity)
     return np.rint(blended).astype(np.uint8)
 

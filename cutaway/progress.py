@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 T = TypeVar("T")
 
@@ -13,6 +13,14 @@ class Track(Protocol):
 
     def __call__(self, items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
         """Yields the items in order, while it shows how many of `total` are done."""
+
+
+@runtime_checkable
+class Telling(Protocol):
+    """Items that can say how the work goes, where a `Track` cares to ask."""
+
+    def status(self) -> str:
+        """How it goes, in a few words. It may be costly: to be asked for a few times a second at most."""
 
 
 def silent(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:

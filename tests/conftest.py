@@ -1,4 +1,4 @@
-"""Shared by all tests: pictures, and one thread a process, so that two of them don't fight for two cores."""
+"""Shared by all tests: pictures, who runs what, and one thread a process, so that two don't fight for two cores."""
 
 import os
 
@@ -7,6 +7,32 @@ import pytest
 from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+# Long tests that share nothing with the others of their file, and may run on any worker.
+APART = (
+    "tests/serve/export/test_families.py::",
+    "tests/cli/test_commands.py::test_the_demo_",
+    "tests/examples/",
+    "tests/faults/test_kills.py::",
+    "tests/train/test_resuming.py::test_a_stopped_and_resumed_run",
+)
+
+
+@pytest.hookimpl(optionalhook=True)  # without pytest-xdist nobody asks
+def pytest_xdist_make_scheduler(config, log):
+    """For `--dist loadfile`: a file's tests stay together, which makes its fixtures once, but for those of `APART`.
+
+    pytest-xdist hands out the largest groups first, so these come last and fill up what the files left. (Its own
+    `loadgroup` would do, but pytest-xdist 3.8 doesn't group anything under pytest 9.2.)
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            return nodeid if nodeid.startswith(APART) else super()._split_scope(nodeid)
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(scope="session")

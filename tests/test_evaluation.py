@@ -1,5 +1,7 @@
 """Batches and evaluation against answers worked out by hand and by scikit-learn."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -52,6 +54,30 @@ def test_batches_from_files_are_the_same_for_any_number_of_workers(split, worker
     assert [batch.labels.tolist() for batch in batches] == [[0, 0, 0], [1]]
     for index, pixels in zip([6, 0, 3, 1], torch.cat([batch.images for batch in batches]), strict=True):
         assert np.array_equal(pixels.numpy(), SPEC.picture(split.image(index)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_files_are_decoded_by_so_many_processes(split, workers):
+    def write_down_who(image, key):
+        return np.frombuffer(os.getpid().to_bytes(12, "little"), np.uint8).reshape(2, 2, 3)
+
+    batches = Feed(split, SPEC, workers=workers).batches(1, prepare=write_down_who)
+    processes = {int.from_bytes(batch.images.numpy().tobytes(), "little") for batch in batches}
+    assert len(processes) == max(workers, 1)
+    assert (os.getpid() in processes) == (workers == 0)
+
+
+def test_by_default_files_are_decoded_by_a_process_a_core_and_own_objects_by_none(split, monkeypatch):
+    monkeypatch.setattr("cutaway.batches.sys.platform", "linux")
+    for cores, expected in ((1, 1), (3, 3), (64, 4)):
+        monkeypatch.setattr(
+            "cutaway.batches.os.sched_getaffinity", lambda _, cores=cores: set(range(cores)), raising=False
+        )
+        assert Feed(split, SPEC, workers=None).workers == expected
+    photos = Split("test", split.labels, photos=[split.image(index) for index in range(len(split))])
+    assert Feed(photos, SPEC, workers=None).workers == 0
+    monkeypatch.setattr("cutaway.batches.sys.platform", "darwin")
+    assert Feed(split, SPEC, workers=None).workers == 0
 
 
 def test_inputs_from_files_and_from_memory_are_the_same(split):

@@ -18,11 +18,27 @@ def test_a_map_that_is_strong_everywhere_stays_strong_everywhere() -> None:
     np.testing.assert_array_equal(heatmaps.normalise(np.full((2, 3), 7.0)), np.ones((2, 3)))
 
 
-@pytest.mark.parametrize("scale", [0.0, 1e-9, 9e-7])
+@pytest.mark.parametrize("scale", [0.0, 1e-9, 2e-8])
 def test_nearly_zero_map_is_not_stretched_to_full_colour(scale: float) -> None:
     noise = np.random.default_rng(0).random((7, 7)).astype(np.float32) * np.float32(scale)
 
     assert not heatmaps.normalise(noise).any()
+    assert heatmaps.is_empty(noise)
+
+
+def test_what_a_large_map_spreads_over_its_positions_is_shown() -> None:
+    assert heatmaps.normalise(np.full((500, 500), 1e-8)).all()
+    assert not heatmaps.is_empty(np.full((500, 500), 1e-8))
+    assert heatmaps.is_empty(np.full((1, 1), 1e-8))
+
+
+def test_a_map_that_is_said_to_be_faint_is_not_stretched() -> None:
+    noise = np.array([[1.0, 0.0], [0.5, 0.0]], np.float32)
+    assert heatmaps.normalise(noise).max() == 1
+    assert not heatmaps.normalise(noise, faint=True).any()
+    picture = np.full((2, 2, 3), 100, np.uint8)
+    empty = heatmaps.overlay(picture, np.zeros((2, 2), np.float32))
+    np.testing.assert_array_equal(heatmaps.overlay(picture, noise, faint=True), empty)
 
 
 def test_negative_values_are_no_evidence() -> None:

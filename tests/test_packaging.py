@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import os
 import re
 import subprocess
 import sys
@@ -132,6 +133,13 @@ def test_make_help_lists_every_target() -> None:
     told = subprocess.run(["make", "help"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert set(re.findall(r"^  make ([a-z-]+) +\S", told, flags=re.MULTILINE)) == make_targets()
     assert {"help", "demo", "test", "lint", "bench"} <= make_targets()
+
+
+def test_make_demo_runs_the_demo_with_the_words_that_it_is_given() -> None:
+    words = ["make", "--no-print-directory", "--dry-run", "demo", "DEMO_ARGS=--no-serve --out here"]
+    alone = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    told = subprocess.run(words, cwd=ROOT, env=alone, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert told == ["PYTHON='' tools/setup-venv .venv", ".venv/bin/python -m cutaway demo --no-serve --out here"]
 
 
 def test_make_commands_in_the_readme_exist() -> None:

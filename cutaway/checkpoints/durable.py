@@ -54,9 +54,14 @@ def write_synced(file: Path, data: bytes) -> None:
 
 
 def replace_text(path: Path, text: str) -> None:
+    """As `replace_bytes`, in UTF-8."""
+    replace_bytes(path, text.encode())
+
+
+def replace_bytes(path: Path, data: bytes) -> None:
     """Writes a file whole or not at all, in the place of what is there; never through a link that a stranger left."""
     temporary = path.with_name(f".tmp-{path.name}")
     temporary.unlink(missing_ok=True)
-    write_synced(temporary, text.encode())
+    write_synced(temporary, data)
     temporary.replace(path)
     sync_directory(path.parent)

@@ -102,6 +102,8 @@ def read_weights(path: Path, *, key: str | None = None) -> ForeignWeights:
 def to_pth(reference: str | Path, out: Path, *, prefer: Which = "best") -> Stored:
     """Writes a bundle's weights as a plain state dict, which `torch.load(…, weights_only=True)` reads.
 
+    Made only where a person asks for it, this is the one file in pickle's format that cutaway writes.
+
     Args:
         reference: A bundle's path, `RUN`, `RUN@best`, `RUN@last` or `RUN@STEP`.
         out: The file, which must not exist yet.

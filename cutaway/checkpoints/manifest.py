@@ -7,14 +7,24 @@ import json
 import re
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from cutaway.checkpoints.migrations import migrate
 from cutaway.errors import DamagedBundleError
 from cutaway.networks import NetworkSpec
 from cutaway.preprocessing import Preprocessing
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 Phase = Literal["training", "validated"]
 FILE_NAME = re.compile(r"[a-z][a-z0-9_]*\.safetensors")
 
@@ -24,18 +34,40 @@ class _Part(BaseModel):
 
 
 class FileEntry(_Part):
-    """One file of a bundle."""
+    """One file of a bundle.
 
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    Attributes:
+        blake3: The hash of its bytes, as hex; none in bundles before schema 3.
+        sha256: Likewise, in bundles before schema 3 only.
+        bytes: Its size.
+    """
+
+    blake3: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     bytes: int = Field(ge=0)
+
+    @model_validator(mode="after")
+    def _has_one_hash(self) -> FileEntry:
+        if (self.blake3 is None) == (self.sha256 is None):
+            raise ValueError("a file has one hash, blake3 or sha256")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_the_other(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if value is not None}
+
+    @property
+    def digest(self) -> str:
+        """Whichever hash it has."""
+        return self.blake3 or self.sha256 or ""
 
 
 class Progress(_Part):
     """How far training had come: `batch` batches into the epoch after `epoch` whole ones, `step` steps in all."""
 
-    epoch: int = Field(ge=0)
-    batch: int = Field(ge=0)
-    step: int = Field(ge=0)
+    epoch: int = Field(ge=0, lt=2**53)
+    batch: int = Field(ge=0, lt=2**53)
+    step: int = Field(ge=0, lt=2**53)
 
 
 class Monitored(_Part):
@@ -88,6 +120,7 @@ class Manifest(_Part):
         configuration: The run's settings.
         resumed: Each time that the run went on from a bundle.
         optimizer: The optimizer's parameter groups, by the names of their parameters.
+        state: What else training has to remember and is no tensor, such as the count of an early stopping.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -100,11 +133,20 @@ class Manifest(_Part):
     monitored: Monitored
     configuration: dict[str, JsonValue]
     optimizer: list[dict[str, JsonValue]]
+    state: dict[str, JsonValue] = Field(default_factory=dict)
     data: Data
     environment: Environment
     resumed: tuple[Resumption, ...] = ()
     created: str
     files: dict[str, FileEntry]
+
+    @field_validator("classes")
+    @classmethod
+    def _can_be_written(cls, classes: tuple[str, ...]) -> tuple[str, ...]:
+        for number, name in enumerate(classes):
+            if any("\ud800" <= char <= "\udfff" for char in name):
+                raise ValueError(f"the name of class {number} is no text")
+        return classes
 
     @field_validator("files")
     @classmethod

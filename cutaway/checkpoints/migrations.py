@@ -15,9 +15,14 @@ def _to_2(raw: RawManifest) -> RawManifest:
     return raw | {"resumed": []}
 
 
+def _to_3(raw: RawManifest) -> RawManifest:
+    """Schema 3 keeps what training has to remember beside its tensors. Files written before keep their SHA-256."""
+    return raw | {"state": {}}
+
+
 # The version that a function reads -> the function that gives the next one. A version once released stays here for
 # ever, and a stored bundle of it stays under test.
-MIGRATIONS: dict[int, Callable[[RawManifest], RawManifest]] = {1: _to_2}
+MIGRATIONS: dict[int, Callable[[RawManifest], RawManifest]] = {1: _to_2, 2: _to_3}
 
 
 def migrate(raw: RawManifest, to: int, where: str) -> RawManifest:

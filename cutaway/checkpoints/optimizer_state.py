@@ -10,6 +10,9 @@ from torch import Tensor, nn
 
 from cutaway.errors import BundleError
 
+# State of one number a parameter, whatever the parameter's shape; the second is NAdam's.
+_NUMBERS = ("step", "mu_product")
+
 
 def named_state(network: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], list[dict[str, Any]]]:
     """Takes an optimizer's state apart.
@@ -54,7 +57,7 @@ def load_named_state(
         if name not in index:
             raise BundleError(f"The bundle's optimizer has state for '{name}', which this network has not.")
         # Fused optimizers walk the state's raw memory as far as the parameter reaches.
-        wanted = torch.Size() if entry == "step" else parameters[name].shape
+        wanted = torch.Size() if entry in _NUMBERS else parameters[name].shape
         if tensor.shape != wanted or not tensor.is_floating_point():
             raise BundleError(
                 f"The bundle's optimizer state '{key}' is {tensor.dtype} {list(tensor.shape)}; "
@@ -70,7 +73,12 @@ def load_named_state(
     for parameter in parameters.values():
         entries = optimizer.state.get(parameter, {})
         for key, value in entries.items():
-            if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim() > 0:
+            if not isinstance(value, Tensor):
+                continue
+            if key == "mu_product":
+                # torch moves it beside the parameter, where NAdam would wait for the device to read it at every step.
+                entries[key] = value.cpu()
+            elif value.shape == parameter.shape and value.dim() > 0:
                 entries[key] = torch.empty_like(parameter, dtype=value.dtype).copy_(value)
 
 

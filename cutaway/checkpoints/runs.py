@@ -7,7 +7,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -31,7 +31,7 @@ class Stored:
     """
 
     path: Path
-    manifest: Manifest
+    manifest: Manifest = field(repr=False)
     verified: bool = False
 
     @property
@@ -71,9 +71,19 @@ class Run:
         return self.path / "metrics.jsonl"
 
     @property
+    def test_metrics(self) -> Path:
+        """What the best bundle came to over the test split, class by class, once the run has ended."""
+        return self.path / "metrics-test.json"
+
+    @property
     def tensorboard(self) -> Path:
         """Its event files."""
         return self.path / "tensorboard"
+
+    @property
+    def augmented(self) -> Path:
+        """Some training pictures beside what augmentation makes of them; a PNG that is there where it makes any."""
+        return self.path / "augmented.png"
 
     def journal(self) -> list[dict[str, Any]]:
         """What training wrote down, in order, without a last line that a crash cut short."""
@@ -92,6 +102,11 @@ class Run:
             if isinstance(entry, dict) and isinstance(entry.get("step"), int) and "kind" in entry:
                 entries.append(entry)
         return entries
+
+    def is_finished(self) -> bool:
+        """Whether its training came to its end: the journal closes with what was measured after the last epoch."""
+        entries = self.journal()
+        return bool(entries) and entries[-1]["kind"] == "final"
 
     def bundle_paths(self) -> list[Path]:
         """Committed bundles, whole or damaged, the oldest first."""
@@ -250,11 +265,16 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
             return Stored(Path(text), read_manifest(Path(text)))
     run = Run(Path(base))
     if not run.path.is_dir():
+        if _names_network(base):
+            raise BundleError(
+                f"There is no run or bundle at {base}, which is a network's name; this takes one that was trained.",
+                hint=f"Name a run or a bundle, or train one: cutaway train --network {base} --out runs/NAME",
+            )
         raise BundleError(f"There is no run or bundle at {base}.", hint="Train one: cutaway train --out " + base)
     damaged: list[BundleError] = []
     stored = run.bundles(on_damage=damaged.append)
     if wanted == "last" and damaged:
-        raise damaged[-1]
+        raise beside_others(damaged[-1], run)
     if not stored and damaged:
         raise damaged[-1]
     if not stored:
@@ -270,6 +290,20 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
         steps = ", ".join(str(bundle.manifest.progress.step) for bundle in stored)
         raise BundleError(f"{base} keeps no bundle of step {wanted}.", hint=f"It keeps steps {steps}.")
     return matching[-1]
+
+
+def beside_others(error: BundleError, run: Run) -> BundleError:
+    """The same error with the way to the run's other bundles, where one is damaged and there are others."""
+    if not isinstance(error, DamagedBundleError) or len(run.bundle_paths()) < 2:
+        return error
+    hint = f"Another may be whole: cutaway checkpoints list {run.path} --verify; RUN@best and RUN@STEP name them."
+    return DamagedBundleError(error.message, hint=hint)
+
+
+def _names_network(reference: str) -> bool:
+    from cutaway.networks import names
+
+    return reference.startswith(("torchvision:", "python:")) or reference in names()
 
 
 def _by_step(path: Path) -> tuple[int, str]:

@@ -3,6 +3,9 @@
 The format (huggingface/safetensors, README, "Format"): eight bytes with the header's length, a JSON header of names,
 types, shapes and offsets, then the tensors one after the other. It is written here because the library builds the
 whole file in memory first, and the hash would take a second pass over it; reading is left to the library.
+
+The hash is BLAKE3 (O'Connor et al., 2020), as cryptographic as SHA-256 and several times as fast, so that it costs a
+save or a load next to nothing. Bundles from before have SHA-256.
 """
 
 from __future__ import annotations
@@ -14,10 +17,12 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Literal
 
 import safetensors
 import safetensors.torch
 import torch
+from blake3 import blake3
 from torch import Tensor
 
 from cutaway.checkpoints.durable import sync as sync
@@ -39,6 +44,10 @@ TYPES = {
 _CHUNK = 8 * 2**20
 # So many chunks may be written before they are hashed: copies that were made of them stay in memory until then.
 _AHEAD = 16
+# Read at a time to be hashed: small enough to stay in the processor's cache.
+_READ = 2**20
+# By number, since BLAKE3's own choice is one pool for the whole process, whose threads a forked one would wait for.
+_HASHERS = 4
 
 
 def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> FileEntry:
@@ -54,13 +63,13 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> FileEntry:
     Raises:
         OSError: The disk refuses.
     """
-    digest = hashlib.sha256()
+    digest = blake3()
     written = 0
     # Hashing, writing and syncing all let go of the interpreter, so the disk works while the hash is still on its way.
     with file.open("xb") as opened, ThreadPoolExecutor(1) as hasher:
         hashing: deque[Future[None]] = deque()
         for chunk in _chunks(tensors):
-            hashing.append(hasher.submit(digest.update, chunk))
+            hashing.append(hasher.submit(_update, digest, chunk))
             if len(hashing) > _AHEAD:
                 hashing.popleft().result()
             opened.write(chunk)
@@ -68,7 +77,7 @@ def write_tensors(file: Path, tensors: Mapping[str, Tensor]) -> FileEntry:
         sync(opened.fileno(), opened.flush)
         for hashed in hashing:
             hashed.result()
-    return FileEntry(sha256=digest.hexdigest(), bytes=written)
+    return FileEntry(blake3=digest.hexdigest(), bytes=written)
 
 
 def load_tensors(file: Path, entry: FileEntry, *, verified: bool = False) -> dict[str, Tensor]:
@@ -115,12 +124,30 @@ def check_hash(file: Path, entry: FileEntry) -> None:
         BundleError: The bytes are not those that the entry is about.
     """
     try:
-        with file.open("rb") as opened:
-            digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        digest = _digest(file, "blake3" if entry.blake3 else "sha256")
     except OSError as error:
         raise BundleError(f"{file} cannot be read: {error.strerror or error}.") from error
-    if digest != entry.sha256:
-        raise DamagedBundleError(f"{file} is not what was written: its SHA-256 differs.", hint="The bundle is damaged.")
+    if digest != entry.digest:
+        raise DamagedBundleError(f"{file} is not what was written: its hash differs.", hint="The bundle is damaged.")
+
+
+def _digest(file: Path, kind: Literal["blake3", "sha256"]) -> str:
+    """Of the bytes as they are read. A mapped file would be faster only until the disk fails or the file is cut short
+    meanwhile: then the process dies of SIGBUS, where reading raises an error or gives another hash.
+    """
+    if kind == "sha256":
+        with file.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
+    digest = blake3(max_threads=_HASHERS)
+    buffer = memoryview(bytearray(_READ))
+    with file.open("rb", buffering=0) as opened:
+        while length := opened.readinto(buffer):
+            digest.update(buffer[:length])
+    return str(digest.hexdigest())
+
+
+def _update(digest: blake3, chunk: bytes | memoryview) -> None:
+    digest.update(chunk)
 
 
 def _chunks(tensors: Mapping[str, Tensor]) -> Iterator[bytes | memoryview]:

@@ -10,8 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cutaway.datasets.cache import cache_folder
-from cutaway.datasets.dataset import Dataset, Split, fingerprint
+from cutaway.datasets.dataset import Dataset
+from cutaway.datasets.duplicates import content_hashes, settle
 from cutaway.datasets.idx import read_idx
+from cutaway.datasets.options import Options
+from cutaway.datasets.split import SPLITS, Split, fingerprint
 from cutaway.datasets.splitting import stratified
 from cutaway.errors import DataError
 
@@ -34,7 +37,6 @@ DIGIT_CLASSES = tuple(str(digit) for digit in range(10))
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 DEBIAN_FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
-VALID_SHARE = 0.1
 
 _IDX_FILES = (
     "train-images-idx3-ubyte",
@@ -44,16 +46,16 @@ _IDX_FILES = (
 )
 
 
-def load_fashion_mnist_sample(seed: int, download: bool = True) -> Dataset:
+def load_fashion_mnist_sample(options: Options, download: bool = True) -> Dataset:
     """6,000 training and 1,000 test images of Fashion-MNIST, balanced, from inside the package."""
     sample = resources.files("cutaway.datasets") / "sample" / "fashion-mnist-sample.npz"
     with sample.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
         train = (arrays["train_images"], arrays["train_labels"])
         test = (arrays["test_images"], arrays["test_labels"])
-    return _assembled("fashion-mnist-sample", FASHION_CLASSES, train, test, seed, "the sample inside cutaway")
+    return _assembled("fashion-mnist-sample", FASHION_CLASSES, train, test, options, "the sample inside cutaway")
 
 
-def load_fashion_mnist(seed: int, download: bool = True) -> Dataset:
+def load_fashion_mnist(options: Options, download: bool = True) -> Dataset:
     """All 60,000 training and 10,000 test images: Debian's package, else the cache, else torchvision's download."""
     cache = cache_folder()
     places = _fashion_mnist_places(cache)
@@ -67,7 +69,7 @@ def load_fashion_mnist(seed: int, download: bool = True) -> Dataset:
         )
         _download("FashionMNIST", "fashion-mnist", cache, advice, allowed=download)
         found = cache / "FashionMNIST" / "raw"
-    return _from_idx("fashion-mnist", FASHION_CLASSES, found, seed, places[found])
+    return _from_idx("fashion-mnist", FASHION_CLASSES, found, options, places[found])
 
 
 def fashion_mnist_is_here() -> bool:
@@ -83,7 +85,7 @@ def _fashion_mnist_places(cache: Path) -> dict[Path, str]:
     }
 
 
-def load_mnist(seed: int, download: bool = True) -> Dataset:
+def load_mnist(options: Options, download: bool = True) -> Dataset:
     """All 60,000 training and 10,000 test digits, from the cache or through torchvision's download."""
     folder = cache_folder() / "MNIST" / "raw"
     if _idx_files(folder) is None:
@@ -92,15 +94,15 @@ def load_mnist(seed: int, download: bool = True) -> Dataset:
             "or go on with --data fashion-mnist-sample."
         )
         _download("MNIST", "mnist", cache_folder(), advice, allowed=download)
-    return _from_idx("mnist", DIGIT_CLASSES, folder, seed, "torchvision's download")
+    return _from_idx("mnist", DIGIT_CLASSES, folder, options, "torchvision's download")
 
 
-def load_cifar10(seed: int, download: bool = True) -> Dataset:
+def load_cifar10(options: Options, download: bool = True) -> Dataset:
     """All 50,000 training and 10,000 test images, in torchvision's checksum-verified archive."""
     advice = f"Put cifar-10-python.tar.gz into {cache_folder()}, or go on with --data fashion-mnist-sample."
     train, test = _download("CIFAR10", "cifar10", cache_folder(), advice, allowed=download)
     parts = [(np.asarray(part.data), np.asarray(part.targets)) for part in (train, test)]
-    return _assembled("cifar10", CIFAR10_CLASSES, parts[0], parts[1], seed, "torchvision's download")
+    return _assembled("cifar10", CIFAR10_CLASSES, parts[0], parts[1], options, "torchvision's download")
 
 
 def _idx_files(folder: Path) -> tuple[Path, ...] | None:
@@ -115,7 +117,7 @@ def _idx_files(folder: Path) -> tuple[Path, ...] | None:
     return tuple(files)
 
 
-def _from_idx(name: str, classes: tuple[str, ...], folder: Path, seed: int, source: str) -> Dataset:
+def _from_idx(name: str, classes: tuple[str, ...], folder: Path, options: Options, source: str) -> Dataset:
     files = _idx_files(folder)
     if files is None:
         raise DataError(
@@ -123,7 +125,7 @@ def _from_idx(name: str, classes: tuple[str, ...], folder: Path, seed: int, sour
         )
     train = (read_idx(files[0], num_dimensions=3), read_idx(files[1], num_dimensions=1))
     test = (read_idx(files[2], num_dimensions=3), read_idx(files[3], num_dimensions=1))
-    return _assembled(name, classes, train, test, seed, source)
+    return _assembled(name, classes, train, test, options, source)
 
 
 def _download(torchvision_name: str, name: str, folder: Path, advice: str, *, allowed: bool) -> tuple[Any, Any]:
@@ -149,16 +151,29 @@ def _assembled(
     classes: tuple[str, ...],
     train_part: tuple[Pixels, npt.NDArray[Any]],
     test_part: tuple[Pixels, npt.NDArray[Any]],
-    seed: int,
+    options: Options,
     source: str,
 ) -> Dataset:
     images, labels = _checked(name, *train_part, len(classes))
     test_images, test_labels = _checked(name, *test_part, len(classes))
-    chosen = stratified(labels, [str(index) for index in range(len(labels))], {"valid": VALID_SHARE}, seed=seed)
-    train, valid = (Split(split, labels[chosen[split]], images[chosen[split]]) for split in ("train", "valid"))
-    test = Split("test", test_labels, test_images)
-    digest = fingerprint(classes, (train, valid, test))
-    return Dataset(name, classes, train, valid, test, digest, f"{name} from {source}", in_memory=True)
+    keys = [str(index) for index in range(len(labels))]
+    if options.splitting.again:
+        images, labels = np.concatenate([images, test_images]), np.concatenate([labels, test_labels])
+        keys += [f"test/{index}" for index in range(len(test_labels))]
+    shares = options.splitting.shares(name, () if options.splitting.again else ("test",))
+    chosen = stratified(labels, keys, shares, seed=options.splitting.seed)
+    if not options.splitting.again:
+        splits = [Split(split, labels[chosen[split]], images[chosen[split]]) for split in ("train", "valid")]
+        splits.append(Split("test", test_labels, test_images))
+    else:
+        none = np.empty(0, dtype=np.int64)
+        splits = [Split(split, labels[where], images[where]) for split in SPLITS for where in [chosen.get(split, none)]]
+    contents = [[] if options.duplicates == "ignore" else content_hashes(split) for split in splits]
+    settled = settle(name, splits, contents, lambda split, index: f"{split}[{index}]", options.duplicates)
+    train, valid, test = settled.splits
+    digest = fingerprint(classes, settled.splits)
+    told = f"{name} from {source}"
+    return Dataset(name, classes, train, valid, test, digest, told, in_memory=True, duplicates=settled.duplicates)
 
 
 def _checked(name: str, images: Pixels, labels: npt.NDArray[Any], num_classes: int) -> tuple[Pixels, Labels]:

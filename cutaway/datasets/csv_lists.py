@@ -8,20 +8,23 @@ from pathlib import Path
 
 from cutaway.datasets.dataset import Dataset
 from cutaway.datasets.naming import check_distinct, class_named, split_named
+from cutaway.datasets.options import Options
 from cutaway.datasets.pictures import Picture, assemble, named
 from cutaway.errors import DataError
 from cutaway.progress import Track
 
+_OWN = ("path", "label", "split")
 _COLUMNS = "The first line names the columns: path,label or path,label,split."
 
 
-def load_csv(file: Path, *, seed: int, skip_unreadable: bool, track: Track) -> Dataset:
+def load_csv(file: Path, *, options: Options, track: Track) -> Dataset:
     """A CSV file with the columns `path` (relative to the file, or absolute), `label` and, if wanted, `split`.
+
+    Other columns are kept for each picture, in small letters, and so is the `folder` that it lies in.
 
     Args:
         file: UTF-8, with or without a byte order mark; commas and quotes as in RFC 4180.
-        seed: Decides which pictures are set aside.
-        skip_unreadable: Go on without the pictures that are missing or cannot be decoded.
+        options: How it is split, and what is done about files that are missing or cannot be decoded.
         track: Shows progress.
 
     Raises:
@@ -42,7 +45,7 @@ def load_csv(file: Path, *, seed: int, skip_unreadable: bool, track: Track) -> D
     check_distinct(picture.label for picture in pictures)
     name = f"csv:{file.name}"
     source = f"{len(pictures):,} pictures listed in {file.name}"
-    return assemble(name, source, pictures, seed=seed, skip_unreadable=skip_unreadable, track=track)
+    return assemble(name, source, pictures, options=options, track=track)
 
 
 def _pictures(file: Path, text: str) -> list[Picture]:
@@ -73,7 +76,9 @@ def _pictures(file: Path, text: str) -> list[Picture]:
                 hint="List each picture once, or it may be trained on and tested on.",
             )
         lines[key] = line
-        pictures.append(Picture(file.parent / key, key, label, _split(file, line, cells.get("split"))))
+        others = {name: cell.strip() for name, cell in cells.items() if name not in _OWN}
+        columns = {"folder": key.rpartition("/")[0] or "."} | others
+        pictures.append(Picture(file.parent / key, key, label, _split(file, line, cells.get("split")), columns))
     if not pictures:
         raise DataError(f"{str(file)!r} lists no pictures.", hint=_COLUMNS)
     split_lines = [picture.key for picture in pictures if picture.split is None]

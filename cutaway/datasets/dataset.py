@@ -2,65 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
+from cutaway.datasets.objects import Arrays, MapDataset, gather_arrays, gather_items
+from cutaway.datasets.split import SPLITS, Split
 from cutaway.errors import DataError
-from cutaway.images import Pixels, decode
-
-SPLITS = ("train", "valid", "test")
 
 
-@dataclass(frozen=True, eq=False)
-class Split:
-    """One of `train`, `valid` and `test`.
+@dataclass(frozen=True)
+class Duplicates:
+    """Pictures that stand in more than one split, or more than once in the training split.
 
     Attributes:
-        name: `train`, `valid` or `test`.
-        labels: int64 [N], indices into the data set's classes.
-        images: uint8 [N, H, W, C] with C 1 or 3, where the split lies in memory.
-        paths: One file per sample where it does not; `image` decodes on demand.
-        prepared: The images in memory already went through `Preprocessing.picture`. It must not be applied to them a
-            second time: with `resize="shorter"` it would enlarge and crop again.
+        num_pictures: Of train and valid, those that a later split holds too.
+        num_contradictions: Of these, those that have another label there.
+        first: The first few, each as the names of both samples.
+        dropped: Whether they were taken out of the earlier split.
+        num_copies: Of the training split as it is trained on, those that stand in it before.
+        num_relabelled: Of these, those that have another label than the first of them.
     """
 
-    name: str
-    labels: npt.NDArray[np.int64]
-    images: Pixels | None = None
-    paths: tuple[Path, ...] | None = None
-    prepared: bool = False
-
-    def __post_init__(self) -> None:
-        assert (self.images is None) != (self.paths is None)
-        assert len(self.labels) == len(self.images if self.images is not None else self.paths or ())
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def image(self, index: int) -> Pixels:
-        """The sample at `index` as uint8 [H, W, C], decoded; before preprocessing unless the split is `prepared`."""
-        if self.images is not None:
-            image: Pixels = self.images[index]
-            return image
-        assert self.paths is not None
-        return decode(self.paths[index])
-
-    def take(self, indices: Sequence[int] | npt.NDArray[np.int64], *, name: str | None = None) -> Split:
-        """The samples at `indices`, in that order."""
-        chosen = np.asarray(indices, dtype=np.int64)
-        return Split(
-            name or self.name,
-            self.labels[chosen],
-            None if self.images is None else self.images[chosen],
-            None if self.paths is None else tuple(self.paths[index] for index in chosen.tolist()),
-            self.prepared,
-        )
+    num_pictures: int
+    num_contradictions: int
+    first: tuple[tuple[str, str], ...]
+    dropped: bool
+    num_copies: int = 0
+    num_relabelled: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +48,7 @@ class Dataset:
         in_memory: Whether the pixels lie in memory already.
         num_skipped: Unreadable files that were left out because the caller asked for it.
         num_ignored: Files of a folder that are no images by their suffix.
+        duplicates: Pictures that stand in more than one split; None where nobody looked.
     """
 
     name: str
@@ -90,6 +61,80 @@ class Dataset:
     in_memory: bool
     num_skipped: int = 0
     num_ignored: int = 0
+    duplicates: Duplicates | None = None
+
+    @classmethod
+    def from_arrays(
+        cls,
+        train: Arrays,
+        valid: Arrays | None = None,
+        test: Arrays | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str = "arrays",
+        valid_share: float = 0.1,
+        seed: int = 0,
+    ) -> Dataset:
+        """A data set of arrays or tensors, each split a pair (images, labels).
+
+        Images are uint8 [N, H, W] or [N, H, W, 1 or 3], or floats from 0 to 1 of the same shapes; labels are whole
+        numbers [N] from 0.
+
+        Args:
+            train: For fitting.
+            valid: For choosing; without it a share of `train` is set aside, the same for the same seed.
+            test: For reporting; without it there is no test.
+            classes: Names in the order of the labels; by default the numbers themselves.
+            name: What the data set is called in bundles.
+            valid_share: Of `train`, where there is no `valid`.
+            seed: Decides what is set aside.
+
+        Raises:
+            DataError: Shapes, values or labels are not as above.
+
+        Example:
+            >>> pictures = np.random.default_rng(0).integers(0, 256, (40, 8, 8), dtype=np.uint8)
+            >>> labels = np.arange(40) % 2
+            >>> Dataset.from_arrays((pictures, labels), classes=["even", "odd"]).counts()
+            {'train': (18, 18), 'valid': (2, 2), 'test': (0, 0)}
+        """
+        gathered = gather_arrays((train, valid, test), classes, name, valid_share, seed)
+        return cls(**vars(gathered))
+
+    @classmethod
+    def from_torch(
+        cls,
+        train: MapDataset,
+        valid: MapDataset | None = None,
+        test: MapDataset | None = None,
+        *,
+        classes: Sequence[str] | None = None,
+        name: str | None = None,
+        valid_share: float = 0.1,
+        seed: int = 0,
+    ) -> Dataset:
+        """A data set of map-style data sets, as torch and torchvision have them: anything with a length and an index.
+
+        Each sample is a pair (picture, label): a PIL image, a tensor [C, H, W] or an array [H, W] or [H, W, C], of
+        uint8 or of floats from 0 to 1. Every sample is read once, and pictures are kept as uint8, so leave random
+        transforms and normalisation out: the one goes into `train(transform=…)`, the other cutaway does itself. Where
+        pictures have many sizes, they are resized and cropped as those of a folder are. Pictures that don't fit into
+        memory belong in a folder or a CSV list.
+
+        Args:
+            train: For fitting.
+            valid: For choosing; without it a share of `train` is set aside, the same for the same seed.
+            test: For reporting; without it there is no test.
+            classes: Names in the order of the labels; by default the data set's own `classes`, or the numbers.
+            name: What the data set is called in bundles; by default the name of its class.
+            valid_share: Of `train`, where there is no `valid`.
+            seed: Decides what is set aside.
+
+        Raises:
+            DataError: Samples are not as above, or come out different each time.
+        """
+        gathered = gather_items((train, valid, test), classes, name, valid_share, seed)
+        return cls(**vars(gathered))
 
     def split(self, name: str) -> Split:
         """The split called `train`, `valid` or `test`.
@@ -107,25 +152,3 @@ class Dataset:
         return {
             name: tuple(np.bincount(self.split(name).labels, minlength=len(self.classes)).tolist()) for name in SPLITS
         }
-
-
-def fingerprint(classes: Sequence[str], splits: Sequence[Split], file_hashes: Sequence[Sequence[bytes]] = ()) -> str:
-    """SHA-256 in hex over the classes and, for each split in order, its name, its labels and its pixels.
-
-    Args:
-        classes: Names in output order.
-        splits: The splits in order.
-        file_hashes: For splits of files: for each split, the SHA-256 of each file's bytes.
-    """
-    digest = hashlib.sha256()
-    digest.update(json.dumps(list(classes), ensure_ascii=True).encode())
-    for position, split in enumerate(splits):
-        digest.update(f"\n{split.name} {len(split)}\n".encode())
-        digest.update(split.labels.astype("<i8").tobytes())
-        if split.images is not None:
-            digest.update(f"\npixels {list(split.images.shape)}\n".encode())
-            digest.update(np.ascontiguousarray(split.images).data)
-        else:
-            digest.update(b"\nfiles\n")
-            digest.update(b"".join(file_hashes[position]))
-    return digest.hexdigest()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cutaway.datasets.dataset import Dataset
 from cutaway.datasets.naming import check_distinct, class_named, split_named
+from cutaway.datasets.options import Options
 from cutaway.datasets.pictures import Picture, assemble, named
 from cutaway.errors import DataError
 from cutaway.images import EXTENSIONS
@@ -18,16 +19,16 @@ from cutaway.progress import Track
 _LAYOUT = "Pictures belong into one folder per class, as in flowers/rose/1.jpg, or flowers/train/rose/1.jpg."
 
 
-def load_folder(root: Path, *, seed: int, skip_unreadable: bool, track: Track) -> Dataset:
+def load_folder(root: Path, *, options: Options, track: Track) -> Dataset:
     """A folder per class, at the top or inside `train`, `valid` (or `val`) and `test`.
 
-    Folders inside a class's folder belong to the class. Hidden files and folders are passed over, and so are files that
-    are no pictures by their suffix, which are counted. Links are followed, each folder once.
+    Folders inside a class's folder belong to the class, and are kept as the column `folder`. Hidden files and folders
+    are passed over, and so are files that are no pictures by their suffix, which are counted. Links are followed, each
+    folder once.
 
     Args:
         root: The folder.
-        seed: Decides which pictures are set aside.
-        skip_unreadable: Go on without the pictures that cannot be decoded.
+        options: How it is split, and what is done about files that cannot be decoded.
         track: Shows progress.
 
     Raises:
@@ -61,8 +62,7 @@ def load_folder(root: Path, *, seed: int, skip_unreadable: bool, track: Track) -
         name,
         source,
         scan.pictures,
-        seed=seed,
-        skip_unreadable=skip_unreadable,
+        options=options,
         track=track,
         num_ignored=scan.num_ignored,
     )
@@ -92,7 +92,8 @@ class _Scan:
             if label not in self.labels:
                 self.labels.append(label)
             for file, key in self._files_below(path, class_named(path.name)):
-                self.pictures.append(Picture(file, prefix + key, label, split))
+                inside = key.partition("/")[2].rpartition("/")[0] or "."
+                self.pictures.append(Picture(file, prefix + key, label, split, {"folder": inside}))
 
     def _files_below(self, top: Path, key: str) -> Iterator[tuple[Path, str]]:
         """Each picture below `top` and its key; visited by name, so the file system's order is no matter."""

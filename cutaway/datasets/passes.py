@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from cutaway.datasets.dataset import SPLITS, Dataset, Split
+from cutaway.datasets.dataset import Dataset
+from cutaway.datasets.split import SPLITS, Split
 from cutaway.datasets.threads import in_threads
 from cutaway.errors import DataError
 from cutaway.images import Pixels
@@ -57,29 +58,36 @@ def statistics(
 
 
 def into_memory(
-    dataset: Dataset, preprocessing: Preprocessing, *, limit_bytes: int = 2**29, track: Track = silent
+    dataset: Dataset,
+    preprocessing: Preprocessing,
+    *,
+    limit_bytes: int = 2**29,
+    names: Sequence[str] = SPLITS,
+    track: Track = silent,
 ) -> Dataset:
-    """Decodes a data set of files once, where all its pictures after resize and crop fit into `limit_bytes`.
+    """Decodes a data set of files once, where its pictures after resize and crop fit into `limit_bytes`.
 
     Args:
         dataset: Given back as it is where it lies in memory already or does not fit.
         preprocessing: The pictures become what its `picture` gives; the splits say so by `prepared`.
-        limit_bytes: Of pixels, over all three splits.
+        limit_bytes: Of pixels, over the splits.
+        names: The splits to decode; the others stay files.
         track: Shows progress.
     """
     channels, height, width = preprocessing.input_shape
-    num_pictures = sum(len(dataset.split(name)) for name in SPLITS)
+    num_pictures = sum(len(dataset.split(name)) for name in names)
     if dataset.in_memory or num_pictures * channels * height * width > limit_bytes:
         return dataset
-    splits: dict[str, Split] = {}
-    for name in SPLITS:
+    splits = {name: dataset.split(name) for name in SPLITS}
+    for name in names:
         split = dataset.split(name)
         images = np.empty((len(split), height, width, channels), dtype=np.uint8)
         pictures = _pictures(split, preprocessing, range(len(split)))
         for index, picture in enumerate(track(pictures, f"Decoding {name}", len(split))):
             images[index] = picture
-        splits[name] = Split(name, split.labels, images, prepared=True)
-    return replace(dataset, train=splits["train"], valid=splits["valid"], test=splits["test"], in_memory=True)
+        splits[name] = replace(split, images=images, paths=None, photos=None, prepared=True)
+    in_memory = all(split.images is not None for split in splits.values())
+    return replace(dataset, train=splits["train"], valid=splits["valid"], test=splits["test"], in_memory=in_memory)
 
 
 def _pictures(split: Split, preprocessing: Preprocessing, indices: Sequence[int]) -> Iterator[Pixels]:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from cutaway.datasets.cache import known_to_be_whole, remember_as_whole
-from cutaway.datasets.dataset import SPLITS, Dataset, Split, fingerprint
+from cutaway.datasets.dataset import Dataset
+from cutaway.datasets.duplicates import settle
 from cutaway.datasets.naming import natural_order
-from cutaway.datasets.splitting import stratified
+from cutaway.datasets.options import Options
+from cutaway.datasets.split import SPLITS, Split, fingerprint
+from cutaway.datasets.splitting import Splitting, stratified
 from cutaway.datasets.threads import in_threads
 from cutaway.errors import DataError, ImageError
 from cutaway.images import decode, read_bytes
 from cutaway.progress import Track
 
-SET_ASIDE = 0.1
 NUM_NAMED = 5
 
 
@@ -32,12 +35,14 @@ class Picture:
         key: What the picture is called within the data set, wherever that lies; it decides the split.
         label: The name of its class.
         split: `train`, `valid` or `test` where the data says so, else None.
+        columns: What else the data says of it, the same columns for every picture.
     """
 
     path: Path
     key: str
     label: str
     split: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
 
 
 def assemble(
@@ -45,8 +50,7 @@ def assemble(
     source: str,
     pictures: Iterable[Picture],
     *,
-    seed: int,
-    skip_unreadable: bool,
+    options: Options,
     track: Track,
     num_ignored: int = 0,
 ) -> Dataset:
@@ -58,8 +62,7 @@ def assemble(
         name: The data set's name, without a path.
         source: A line for people, without a path.
         pictures: In any order.
-        seed: Decides which pictures are set aside.
-        skip_unreadable: Go on without the pictures that cannot be decoded.
+        options: How they are split, and what is done about duplicates and files that cannot be decoded.
         track: Shows progress.
         num_ignored: Files passed over because their suffix is no picture's.
 
@@ -67,27 +70,46 @@ def assemble(
         DataError: If a picture cannot be decoded, a class has no picture to train on, or there are too few of either.
     """
     ordered = sorted(pictures, key=lambda picture: picture.key)
-    found, hashes, num_skipped = _readable(name, ordered, skip_unreadable, track)
+    found, hashes, num_skipped = _readable(name, ordered, options.skip_unreadable, track)
     classes = natural_order({picture.label for picture in ordered})
     if len(classes) < 2:
         only = f"only one class, {classes[0]!r}" if classes else "no pictures"
         raise DataError(f"{name} has {only}.", hint="A classifier needs pictures of at least two classes.")
-    membership = _membership(name, found, classes, seed)
+    membership = _membership(name, found, classes, options.splitting)
     index_of = {label: index for index, label in enumerate(classes)}
-    splits, split_hashes = [], []
+    splits, contents = [], []
     for split in SPLITS:
         indices = membership[split]
         labels = np.array([index_of[found[index].label] for index in indices], dtype=np.int64)
-        splits.append(Split(split, labels, paths=tuple(found[index].path for index in indices)))
-        split_hashes.append([hashes[index] for index in indices])
-    digest = fingerprint(classes, splits, split_hashes)
-    return Dataset(name, classes, splits[0], splits[1], splits[2], digest, source, False, num_skipped, num_ignored)
+        splits.append(_split(split, labels, [found[index] for index in indices]))
+        contents.append([hashes[index] for index in indices])
+    settled = settle(
+        name, splits, contents, lambda split, index: found[membership[split][index]].key, options.duplicates
+    )
+    train, valid, test = settled.splits
+    digest = fingerprint(classes, settled.splits, settled.contents)
+    return Dataset(
+        name, classes, train, valid, test, digest, source, False, num_skipped, num_ignored, settled.duplicates
+    )
 
 
 def named(problems: Sequence[str]) -> str:
     """The first few of a list, and how many more there are."""
     rest = len(problems) - NUM_NAMED
     return "; ".join(problems[:NUM_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+def _split(name: str, labels: npt.NDArray[np.int64], pictures: Sequence[Picture]) -> Split:
+    return Split(
+        name,
+        labels,
+        paths=tuple(picture.path for picture in pictures),
+        keys=tuple(picture.key for picture in pictures),
+        columns={
+            column: tuple(picture.columns[column] for picture in pictures)
+            for column in (pictures[0].columns if pictures else ())
+        },
+    )
 
 
 def _readable(
@@ -133,11 +155,14 @@ def _told(picture: Picture, error: ImageError) -> str:
     return f"{picture.key} ({reason.rstrip('.')})"
 
 
-def _membership(name: str, pictures: Sequence[Picture], classes: Sequence[str], seed: int) -> dict[str, Sequence[int]]:
+def _membership(
+    name: str, pictures: Sequence[Picture], classes: Sequence[str], splitting: Splitting
+) -> dict[str, Sequence[int]]:
     """Split name -> indices of its pictures, ascending."""
     index_of = {label: index for index, label in enumerate(classes)}
-    missing = [split for split in SPLITS if not any(picture.split == split for picture in pictures)]
-    pool = [index for index, picture in enumerate(pictures) if picture.split in (None, "train")]
+    own = set() if splitting.again else {picture.split for picture in pictures} & {"valid", "test"}
+    shares = splitting.shares(name, [split for split in own if split])
+    pool = [index for index, picture in enumerate(pictures) if picture.split not in own]
     present = Counter(pictures[index].label for index in pool)
     absent = [label for label in classes if label not in present]
     if absent:
@@ -146,10 +171,10 @@ def _membership(name: str, pictures: Sequence[Picture], classes: Sequence[str], 
             hint="Add pictures of every class, or remove the class.",
         )
     labels = np.array([index_of[pictures[index].label] for index in pool], dtype=np.int64)
-    shares = {split: SET_ASIDE for split in missing if split != "train"}
-    chosen = stratified(labels, [pictures[index].key for index in pool], shares, seed=seed)
+    chosen = stratified(labels, [pictures[index].key for index in pool], shares, seed=splitting.seed)
     membership: dict[str, Sequence[int]] = {
-        split: [index for index, picture in enumerate(pictures) if picture.split == split] for split in SPLITS
+        split: [index for index, picture in enumerate(pictures) if picture.split == split and split in own]
+        for split in SPLITS
     }
     for split, indices in chosen.items():
         membership[split] = [pool[index] for index in indices.tolist()]

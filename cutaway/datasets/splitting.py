@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +12,44 @@ import numpy.typing as npt
 from cutaway.errors import DataError
 
 Indices = npt.NDArray[np.int64]
+SET_ASIDE = 0.1
+
+
+@dataclass(frozen=True)
+class Splitting:
+    """How a data set is split.
+
+    Attributes:
+        seed: Decides which samples are set aside.
+        valid_share: Share of the samples that `valid` gets where the data has no such split: of all that are not in
+            another split already.
+        test_share: Likewise of `test`; 0 for none.
+        again: Pool what the data splits itself, and split all of it by the shares.
+    """
+
+    seed: int = 0
+    valid_share: float = SET_ASIDE
+    test_share: float = SET_ASIDE
+    again: bool = False
+
+    def shares(self, title: str, own: Collection[str]) -> dict[str, float]:
+        """Split name -> share, of the splits to set aside.
+
+        Args:
+            title: The data set's name.
+            own: Splits that the data has itself, and that stay.
+
+        Raises:
+            DataError: A share was asked for that has no effect.
+        """
+        asked = {"valid": self.valid_share, "test": self.test_share}
+        for name, share in asked.items():
+            if name in own and share != SET_ASIDE:
+                raise DataError(
+                    f"{title} has a {name} split of its own, so --{name}-share {share:g} would do nothing.",
+                    hint="Leave it out, or pool all pictures and split them anew: --resplit.",
+                )
+        return {name: share for name, share in asked.items() if name not in own and share > 0}
 
 
 def stratified(

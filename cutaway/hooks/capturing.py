@@ -1,221 +1,240 @@
-"""Recording what a network's layers return while it runs."""
+"""Recording what a network's layers and operations return while it runs."""
 
 from __future__ import annotations
 
-import difflib
-import fnmatch
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from cutaway.errors import InspectionError
+from cutaway.hooks.captured import Call, Capture
+from cutaway.hooks.naming import is_compiled, named_modules
+from cutaway.hooks.operations import OperationCall, OperationStart, unobserved, watch_operations
+from cutaway.hooks.selecting import Layers, Selection, select
+from cutaway.hooks.shape_runs import without_attention_fast_path
+from cutaway.hooks.statistics import StreamingStatistics
+from cutaway.hooks.structures import map_tensors, tensors_in
 
-
-@dataclass(frozen=True)
-class Call:
-    """One call of one layer.
-
-    Attributes:
-        layer: The layer's dotted name in the network.
-        index: 0 for the layer's first call, 1 for its second, and so on.
-        output: What the layer returned, with every tensor copied at that moment.
-        inputs: Positional arguments as they were before the call; empty unless asked for.
-        keyword_inputs: Keyword arguments likewise.
-    """
-
-    layer: str
-    index: int
-    output: Any
-    inputs: tuple[Any, ...] = ()
-    keyword_inputs: Mapping[str, Any] | None = None
-
-    @property
-    def tensor(self) -> Tensor:
-        """The output, for a layer that returns one tensor."""
-        if not isinstance(self.output, Tensor):
-            raise InspectionError(
-                f"Layer {self.layer!r} returns a {type(self.output).__name__}, not one tensor.",
-                hint="Take what you need from `.output`, or choose a layer inside it.",
-            )
-        return self.output
-
-
-class Capture:
-    """What the chosen layers returned, in the order in which their calls ended.
-
-    `captured["conv1"]` is the output of a layer that was called once; `captured.calls("relu")` are all of a layer's
-    calls. It stays readable after the `with` block.
-    """
-
-    def __init__(self, names: Mapping[str, str]) -> None:
-        self._names = dict(names)
-        self._calls: list[Call] = []
-
-    @property
-    def layers(self) -> tuple[str, ...]:
-        """The names that were asked for, in the network's order."""
-        return tuple(self._names)
-
-    @property
-    def all_calls(self) -> tuple[Call, ...]:
-        """Every call of every chosen layer, in the order in which they ended."""
-        return tuple(self._calls)
-
-    def calls(self, layer: str) -> tuple[Call, ...]:
-        """All calls of one layer, first to last; empty where it was never called."""
-        if layer not in self._names:
-            raise _no_such_layer(layer, self._names, "captured")
-        return tuple(call for call in self._calls if call.layer == self._names[layer])
-
-    def call(self, layer: str) -> Call:
-        """The only call of a layer.
-
-        Raises:
-            InspectionError: The layer was not called, or more than once.
-        """
-        calls = self.calls(layer)
-        if not calls:
-            raise InspectionError(
-                f"Layer {layer!r} was not called.",
-                hint="Run the network inside the `with` block; a layer that its forward pass skips has no output.",
-            )
-        if len(calls) > 1:
-            raise InspectionError(
-                f"Layer {layer!r} was called {len(calls)} times.", hint=f"Choose one: `.calls({layer!r})[0]`."
-            )
-        return calls[0]
-
-    def __getitem__(self, layer: str) -> Any:
-        return self.call(layer).output
-
-    def __contains__(self, layer: object) -> bool:
-        return layer in self._names
-
-    def gradient(self, of: Tensor, layer: str, *, retain_graph: bool = False) -> Tensor:
-        """The gradient of a scalar at the output of a layer that was called once, and of nothing below it.
-
-        Args:
-            of: A scalar that the network's output leads to, e.g. `logits[:, 3].sum()`.
-            layer: A layer captured with `gradients=True`.
-            retain_graph: Keep the graph for another gradient.
-
-        Returns:
-            A tensor of the shape of the layer's output. No `.grad` of any parameter is written.
-
-        Raises:
-            InspectionError: There is no way from `of` back to the layer.
-        """
-        tensor = self.call(layer).tensor
-        if not tensor.requires_grad or not of.requires_grad:
-            raise InspectionError(
-                f"There is no gradient at layer {layer!r}: the network ran without autograd.",
-                hint="Use `capture(..., gradients=True)`, with no `no_grad` or `detach` inside its block.",
-            )
-        (gradient,) = torch.autograd.grad(of, tensor, retain_graph=retain_graph, allow_unused=True)
-        if gradient is None:
-            raise InspectionError(
-                f"The output does not depend on layer {layer!r}.",
-                hint="Choose a layer on the way from the input to the output.",
-            )
-        return gradient
+Keep = Literal["tensors", "stats"] | Callable[[Tensor], Any]
 
 
 @contextmanager
 def capture(
     network: nn.Module,
-    layers: str | Iterable[str] | None = None,
+    layers: Layers = None,
     *,
     inputs: bool = False,
     gradients: bool = False,
+    keep: Keep = "tensors",
+    device: torch.device | str | None = None,
+    on_call: Callable[[Call], None] | None = None,
+    inside_leaves: bool = False,
 ) -> Iterator[Capture]:
     """Records what layers return while the network runs inside the block.
 
     Every tensor is copied at the moment the layer returns, so an in-place operation after it changes nothing. The
-    hooks are removed when the block ends, also by an exception. Operations that are no module (`F.relu`) have no
-    output here.
+    hooks are removed when the block ends, also by an exception. Blocks can be nested.
+
+    Operations that are no module (`F.relu`, `torch.flatten`, `+`) are asked for by `module.path:operation#k`, where k
+    counts the operations of that name in one call of the module: `layer1.0:add#0`, `*:relu#*`; `captured.operations`
+    lists those that ran.
+
+    Names are the author's own, also where the network is wrapped for parallel work. What torch.compile made runs
+    uncompiled inside the block, since compiled code calls neither hooks nor watched operations.
 
     Args:
         network: Any module.
-        layers: Names as in `network.named_modules()`, or globs such as `layer4.*`; all modules without children if
-            None.
-        inputs: Also record the layers' arguments, copied before the call.
+        layers: Names as in `network.named_modules()`, patterns such as `layer4.*` (`*` is every module), types such as
+            `nn.Conv2d`, functions of a name and a module, names and patterns of operations, or several of these. All
+            modules without children if None.
+        inputs: Also record the arguments, copied before the call.
         gradients: Keep the way from the outputs back to the layers, for `Capture.gradient`. The block then runs
             with autograd on, also inside `no_grad` and with frozen weights.
+        keep: The tensors themselves; `"stats"` for `Capture.statistics` over all calls instead, in constant memory; or
+            a function, whose answer takes each tensor's place. It gets the tensor itself, detached but not copied, and
+            must not write into it.
+        device: Where kept tensors are moved, such as `"cpu"`; where they are if None.
+        on_call: Told of each call, which then is not kept.
+        inside_leaves: Let patterns of operations match also what modules without children do, such as the one
+            operation of `nn.ReLU`.
 
     Yields:
         The capture, filled call by call.
 
     Raises:
-        InspectionError: A name matches nothing, or gradients are asked for under `inference_mode`.
+        InspectionError: A choice matches nothing, or gradients are asked for under `inference_mode` or of something
+            else than tensors.
 
     Example:
-        >>> with capture(network, "layer4") as captured:
+        >>> with capture(network, ["layer4", "layer4.*:add#*"]) as captured:
         ...     logits = network(images)
-        >>> captured["layer4"].shape
+        >>> captured["layer4"].shape, captured["layer4.0:add#0"].shape
     """
     if gradients and torch.is_inference_mode_enabled():
         raise _no_autograd("inference_mode")
-    chosen, names = _choose(network, layers)
-    captured = Capture(names)
-    handles: list[RemovableHandle] = []
-    recorders = [_Recorder(name, captured, gradients) for name, _ in chosen]
-    try:
-        for recorder, (_, module) in zip(recorders, chosen, strict=True):
+    if gradients and keep != "tensors":
+        raise InspectionError("Gradients are taken at tensors.", hint='Use keep="tensors" with gradients=True.')
+    if inputs and keep == "stats" and on_call is None:
+        raise InspectionError("Statistics are of outputs alone.", hint='Use keep="tensors" with inputs=True.')
+    chosen = select(network, layers)
+    captured = Capture(chosen.names, has_only_statistics=keep == "stats")
+    recorder = _Recorder(network, chosen, captured, gradients, inputs, keep, device, on_call)
+    with ExitStack() as stack:
+        # Last out: the hooks of operations must stand around those of the layers.
+        stack.enter_context(torch.set_grad_enabled(gradients or torch.is_grad_enabled()))
+        stack.enter_context(without_attention_fast_path())
+        stack.enter_context(torch.compiler.set_stance("force_eager") if is_compiled(network) else nullcontext())
+        stack.callback(_detach, network, list(network.buffers()), {id(b) for b in network.buffers() if b.requires_grad})
+        for name, module in named_modules(network).items():
+            entering = recorder.enters_network if name == "" else recorder.enters
+            stack.callback(module.register_forward_pre_hook(entering, prepend=True).remove)
+            stack.callback(module.register_forward_hook(recorder.leaves, always_call=True).remove)
+        for name, module in chosen.modules.items():
             if inputs:
-                handles.append(module.register_forward_pre_hook(recorder.before, with_kwargs=True))
-            handles.append(module.register_forward_hook(recorder.after))
-        with torch.set_grad_enabled(gradients or torch.is_grad_enabled()):
-            yield captured
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def map_tensors(function: Callable[[Tensor], Any], structure: Any) -> Any:
-    """Applies a function to every tensor in nested tuples, lists and dictionaries, and keeps their types."""
-    if isinstance(structure, Tensor):
-        return function(structure)
-    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return type(structure)(*(map_tensors(function, item) for item in structure))
-    if type(structure) in (tuple, list):
-        return type(structure)(map_tensors(function, item) for item in structure)
-    if isinstance(structure, dict):
-        mapped = {key: map_tensors(function, item) for key, item in structure.items()}
-        return mapped if type(structure) is dict else type(structure)(mapped)
-    return structure
+                before = module.register_forward_pre_hook(recorder.before(name), with_kwargs=True)
+                stack.callback(before.remove)
+            stack.callback(module.register_forward_hook(recorder.after(name)).remove)
+        if chosen.operations:
+            stack.enter_context(
+                watch_operations(
+                    network, recorder.operation_ended, on_start=recorder.operation_starts, inside_leaves=inside_leaves
+                )
+            )
+        yield captured
 
 
 class _Recorder:
-    """The hooks of one layer."""
+    """The hooks of all layers of one capture."""
 
-    def __init__(self, layer: str, captured: Capture, gradients: bool) -> None:
-        self._layer = layer
+    def __init__(
+        self,
+        network: nn.Module,
+        chosen: Selection,
+        captured: Capture,
+        gradients: bool,
+        inputs: bool,
+        keep: Keep,
+        device: torch.device | str | None,
+        on_call: Callable[[Call], None] | None,
+    ) -> None:
+        self._chosen = chosen
         self._captured = captured
         self._gradients = gradients
-        self._count = 0
-        self._pending: list[tuple[tuple[Any, ...], dict[str, Any]]] = []
+        self._inputs = inputs
+        self._keep = keep
+        self._device = device
+        self._on_call = on_call
+        self._counts: Counter[str] = Counter()
+        self._turns: Counter[str] = Counter()
+        self._depth = 0
+        self._own = {id(tensor) for tensor in (*network.buffers(), *network.parameters())}
+        self._pending: dict[str, list[tuple[Any, Any]]] = {}
+        self._starting: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+        self._written_over: Tensor | None = None
 
-    def before(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        copied = map_tensors(_copied, args), map_tensors(_copied, kwargs)
-        self._pending.append(copied)
+    def enters_network(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        self._depth = 0
+        self.enters(module, args)
 
-    def after(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
-        inputs, keyword_inputs = self._pending.pop() if self._pending else ((), None)
-        kept = map_tensors(_leading_back if self._gradients else _copied, output)
-        self._captured._calls.append(Call(self._layer, self._count, kept, inputs, keyword_inputs))
-        self._count += 1
+    def enters(self, module: nn.Module, args: tuple[Any, ...]) -> None:
+        # A part of the network that is run by itself begins a run too.
+        if self._depth == 0:
+            self._turns.clear()
+            self._pending.clear()
+        self._depth += 1
+
+    def leaves(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._depth = max(self._depth - 1, 0)
+
+    def before(self, layer: str) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            with unobserved():
+                self._pending.setdefault(layer, []).append((self._kept(args), self._kept(kwargs)))
+
+        return hook
+
+    def after(self, layer: str) -> Callable[..., Any]:
+        def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> Any:
+            with unobserved():
+                pending = self._pending.get(layer)
+                return self._record(layer, output, pending.pop() if pending else ((), None))
+
+        return hook
+
+    def operation_starts(self, start: OperationStart) -> tuple[Any, ...] | None:
+        self._written_over = None
+        if not self._chosen.has_operation(start.name):
+            return None
+        with unobserved():
+            if self._inputs:
+                self._starting = self._kept(start.args), self._kept(start.kwargs)
+            if not (self._gradients and start.is_in_place and torch.is_grad_enabled()):
+                return None
+            target: Tensor = start.args[0]
+            if id(target) in self._own or not target.is_floating_point():
+                return None
+            # The operation writes into a copy, which then is copied into the tensor: so the graph leads through what
+            # is kept, and whoever else holds the tensor sees the result as ever.
+            self._written_over = target
+            return (target.clone(), *start.args[1:])
+
+    def operation_ended(self, call: OperationCall) -> Any:
+        self._captured._operations.setdefault(call.name)
+        if not self._chosen.has_operation(call.name):
+            return None
+        self._captured._names.setdefault(call.name, call.name)
+        inputs = self._starting if self._inputs else ((), None)
+        with unobserved():
+            is_followed = self._gradients and torch.is_grad_enabled()
+            if is_followed and self._written_over is None and any(id(t) in self._own for t in tensors_in(call.output)):
+                is_followed = False
+            passed_on = self._record(call.name, call.output, inputs, is_followed=is_followed)
+            if self._written_over is not None:
+                self._written_over.copy_(passed_on)
+                return self._written_over
+            return passed_on
+
+    def _record(self, layer: str, output: Any, inputs: tuple[Any, Any], *, is_followed: bool | None = None) -> Any:
+        follow = self._gradients if is_followed is None else is_followed
+        source = map_tensors(_leading_back, output) if follow else None
+        if self._keep == "stats":
+            kept = None
+            self._add_statistics(layer, output)
+        elif not follow:
+            kept = self._kept(output)
+        else:
+            kept = source if self._device is None else map_tensors(self._moved, source)
+        index, turn = self._counts[layer], self._turns[layer]
+        self._counts[layer] += 1
+        self._turns[layer] += 1
+        if self._keep != "stats" or self._on_call is not None:
+            call = Call(layer, index, kept, *inputs, turn=turn, _source=source)
+            (self._captured._calls.append if self._on_call is None else self._on_call)(call)
         # The network goes on with a copy of its own: the graph leads through the kept tensor, and nothing that comes
         # later can write into it.
-        return map_tensors(_passed_on, kept) if self._gradients else None
+        return map_tensors(_passed_on, source) if follow else None
 
+    def _add_statistics(self, layer: str, output: Any) -> None:
+        label = Call(layer, 0, None, turn=self._turns[layer]).label
+        for tensor in tensors_in(output):
+            if tensor.is_floating_point():
+                self._captured._streams.setdefault(label, StreamingStatistics()).update(tensor)
 
-def _copied(tensor: Tensor) -> Tensor:
-    return tensor.detach().clone()
+    def _kept(self, structure: Any) -> Any:
+        if callable(self._keep):
+            keep = self._keep
+            return map_tensors(lambda tensor: keep(tensor.detach()), structure)
+        return map_tensors(self._moved, structure)
+
+    def _moved(self, tensor: Tensor) -> Tensor:
+        # Outside inference mode, so that what is kept is a tensor like any other.
+        with torch.inference_mode(False), torch.no_grad():
+            copied = tensor.detach().clone()
+            return copied if self._device is None else copied.to(self._device)
 
 
 def _leading_back(tensor: Tensor) -> Tensor:
@@ -232,38 +251,20 @@ def _passed_on(tensor: Tensor) -> Tensor:
     return tensor.clone()
 
 
+def _detach(network: nn.Module, before: list[Tensor], followed: set[int]) -> None:
+    """Takes out of the graph what the network wrote into its buffers of what was captured, or put in their place."""
+    for buffer in before:
+        if buffer.requires_grad and id(buffer) not in followed:
+            buffer.detach_()
+    for module in network.modules():
+        for name, present in module._buffers.items():
+            if present is not None and present.requires_grad and id(present) not in followed:
+                # Not in place: it may be the very tensor that was captured.
+                module._buffers[name] = present.detach()
+
+
 def _no_autograd(mode: str) -> InspectionError:
     return InspectionError(
         f"Gradients cannot be captured where the network runs under torch.{mode}.",
         hint=f"Run it outside `{mode}`.",
-    )
-
-
-def _choose(
-    network: nn.Module, layers: str | Iterable[str] | None
-) -> tuple[list[tuple[str, nn.Module]], dict[str, str]]:
-    """The modules to watch, each once, and every chosen name with the name its module is recorded under."""
-    if layers is None:
-        leaves = [
-            (name, module) for name, module in network.named_modules() if not any(True for _ in module.children())
-        ]
-        return leaves, {name: name for name, _ in leaves}
-    modules = dict(network.named_modules(remove_duplicate=False))
-    wanted: set[str] = set()
-    for pattern in [layers] if isinstance(layers, str) else layers:
-        matching = {pattern} if pattern in modules else set(fnmatch.filter(modules, pattern))
-        if not matching:
-            raise _no_such_layer(pattern, modules, "in this network")
-        wanted |= matching
-    recorded: dict[nn.Module, str] = {}
-    names = {name: recorded.setdefault(module, name) for name, module in modules.items() if name in wanted}
-    return [(name, module) for module, name in recorded.items()], names
-
-
-def _no_such_layer(name: str, known: Iterable[str], where: str) -> InspectionError:
-    known = [candidate for candidate in known if candidate]
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known[:5]
-    return InspectionError(
-        f"No layer {name!r} {where}.",
-        hint=f"Did you mean {', '.join(map(repr, near))}?" if near else "It has no named layers.",
     )

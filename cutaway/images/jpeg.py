@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import struct
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -21,9 +21,8 @@ _FRAMES = range(0xC0, 0xD0)
 _NOT_FRAMES = {0xC4, 0xC8, 0xCC}  # Huffman tables, reserved, arithmetic conditioning
 _DECODABLE_FRAMES = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
 _TABLES = {0xC4, 0xCC, 0xDB, 0xDD}  # DHT, DAC, DQT, DRI
+_BLOCK = 2**20
 _APP0, _APP1, _APP2, _APP14 = 0xE0, 0xE1, 0xE2, 0xEE
-# Inside a scan FF 00 is a stuffed byte and FF D0 to FF D7 are restarts; whatever else follows FF is a marker.
-_MARKER_IN_SCAN = re.compile(rb"\xff+([\x01-\xcf\xd8-\xfe])")
 
 
 def read_jpeg(data: bytes, canvas: Canvas) -> Raster:
@@ -98,11 +97,10 @@ def _segment(data: bytes, start: int) -> tuple[bytes, int]:
 def _end_of_picture(data: bytes, position: int) -> int:
     """Where the picture ends, from the start of its first scan's data; other pictures or a video may follow."""
     num_scans = 1
-    while True:
-        match = _MARKER_IN_SCAN.search(data, position)
-        if match is None:
-            raise Damaged("it is truncated")
-        marker, position = match[1][0], match.end()
+    for start in _markers_in_scans(data, position):
+        if start < position + 2:  # within the segment before
+            continue
+        marker, position = data[start - 1], start
         if marker == _EOI:
             return position
         if marker == _SOS:
@@ -111,6 +109,20 @@ def _end_of_picture(data: bytes, position: int) -> int:
                 raise Damaged(f"it has more than {MAX_SCANS} scans")
         if marker >= 0xC0 and marker != _SOI:
             _, position = _segment(data, position)
+    raise Damaged("it is truncated")
+
+
+def _markers_in_scans(data: bytes, position: int) -> Iterator[int]:
+    """Where each marker from `position` on ends: what follows FF, but the stuffed 00, a restart, or a filling FF.
+
+    Bytes within segments may look like one.
+    """
+    for begin in range(position, len(data) - 1, _BLOCK):
+        block = np.frombuffer(data, np.uint8, min(_BLOCK + 1, len(data) - begin), begin)
+        behind = np.flatnonzero(block[:-1] == 0xFF) + 1
+        values = block[behind]
+        marks = (values != 0) & (values != 0xFF) & ((values < _RESTARTS.start) | (values >= _RESTARTS.stop))
+        yield from (begin + 1 + behind[marks]).tolist()
 
 
 def _profile(parts: dict[int, bytes]) -> bytes | None:

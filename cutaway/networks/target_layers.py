@@ -20,7 +20,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from cutaway.errors import NetworkError
-from cutaway.hooks import run_on_shapes, untouched
+from cutaway.hooks import find_module, named_modules, run_on_shapes, untouched
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 
@@ -29,7 +29,7 @@ _CHANNELS_LAST = (nn.LayerNorm, nn.RMSNorm, nn.Linear)
 _REARRANGING = ("pool", "flatten", "permute", "reshape", "rearrange")
 _PASSING_ON = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _SEQUENCES = (nn.Conv1d, nn.BatchNorm1d, nn.RNNBase)
-_MOST_EXTRA_TOKENS = 16
+MOST_EXTRA_TOKENS = 16
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class TargetLayer:
     """A layer whose output is a map of the picture.
 
     Attributes:
-        name: The module's dotted name.
+        name: The module's dotted name, without what wrappers such as DataParallel put before it.
         layout: `nchw` [N, C, h, w], `nhwc` [N, h, w, C], or `tokens` [N, extra + h * w, C] with any class or register
             tokens in front.
         grid: Height and width of the map in patches, for `tokens` only.
@@ -75,16 +75,15 @@ def find_target_layer(network: nn.Module, input_shape: tuple[int, int, int], nam
         NetworkError: The network has no such layer, or its output is no map of the picture; the hint lists layers
             that have one.
     """
+    return find_target_layers(network, input_shape, [name])[0]
+
+
+def find_target_layers(
+    network: nn.Module, input_shape: tuple[int, int, int], names: Sequence[str | None]
+) -> tuple[TargetLayer, ...]:
+    """The same for several layers by one look at the network; None stands for the best one."""
     run = _Run(network, input_shape)
-    if name is not None:
-        return _checked(run, name)
-    found = _before_last_attention(run) or _last_map(run)
-    if found is None:
-        raise NetworkError(
-            f"{type(network).__name__} has no layer whose output is a map of the picture with more than one position.",
-            hint="Class activation maps need one: use a larger input, or a network with convolutions or patches.",
-        )
-    return found
+    return tuple(_best(run) if name is None else _checked(run, name) for name in names)
 
 
 def spatial_layers(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[TargetLayer, ...]:
@@ -203,14 +202,25 @@ class _Run:
         for earlier in reversed(self.visits[: visit.order]):
             size = self.size(earlier)
             if size is not None:
-                if size[0] * size[1] <= tokens <= size[0] * size[1] + _MOST_EXTRA_TOKENS:
+                if size[0] * size[1] <= tokens <= size[0] * size[1] + MOST_EXTRA_TOKENS:
                     return size
                 break
-        for patches in range(tokens, max(1, tokens - _MOST_EXTRA_TOKENS), -1):
+        for patches in range(tokens, max(1, tokens - MOST_EXTRA_TOKENS), -1):
             height = round((patches * self.height / self.width) ** 0.5)
             if height and patches % height == 0 and height * self.width == patches // height * self.height:
                 return height, patches // height
         return None
+
+
+def _best(run: _Run) -> TargetLayer:
+    found = _before_last_attention(run) or _last_map(run)
+    if found is None:
+        raise NetworkError(
+            f"{type(run.network).__name__} has no layer whose output is a map of the picture with more than one "
+            "position.",
+            hint="Class activation maps need one: use a larger input, or a network with convolutions or patches.",
+        )
+    return found
 
 
 def _last_map(run: _Run) -> TargetLayer | None:
@@ -261,11 +271,13 @@ def _before_last_attention(run: _Run) -> TargetLayer | None:
 
 def _checked(run: _Run, name: str) -> TargetLayer:
     names = [visit.name for visit in run.candidates]
+    if name not in names and (asked := find_module(run.network, name)) is not None:
+        # Torch's own name of a module in a wrapper, or another name of a shared one.
+        name = next((visit.name for visit in run.visits if visit.module is asked), name)
     if name in names:
         return run.target(run.candidates[names.index(name)])
-    modules = dict(run.network.named_modules(remove_duplicate=False))
-    if name not in modules:
-        near = difflib.get_close_matches(name, names or list(modules), n=5, cutoff=0.4) or names[-5:]
+    if find_module(run.network, name) is None:
+        near = difflib.get_close_matches(name, names or list(named_modules(run.network)), n=5, cutoff=0.4) or names[-5:]
         raise NetworkError(f"The network has no layer {name!r}.", hint=f"Did you mean {_listed(near)}?")
     times = sum(visit.name == name for visit in run.visits)
     fault = (
@@ -300,7 +312,7 @@ def _run(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[_V
     """Every call of every module, in the order in which they end, and the number of logits."""
     visits: list[_Visit] = []
     with untouched(network):
-        for name, module in network.named_modules():
+        for name, module in named_modules(network).items():
             module.register_forward_hook(_recording(name, visits), with_kwargs=True)
         logits = _first_tensor(run_on_shapes(network, (2, *input_shape), visits.clear))
     return visits, None if logits is None or logits.dim() != 2 else int(logits.shape[1])

@@ -10,6 +10,8 @@ from cutaway.networks.spec import NetworkSpec
 # Networks whose positional embedding or pooling fixes the side of the picture.
 _FIXED_SIZE = {"vit_b_16": 224, "vit_b_32": 224, "vit_l_16": 224, "vit_l_32": 224, "vit_h_14": 224, "maxvit_t": 224}
 _USUAL_SIZE = {"inception_v3": 299}
+# Networks with heads halfway that help in training, and that nothing runs outside it.
+WITH_AUXILIARY_HEADS = frozenset({"googlenet", "inception_v3"})
 
 
 def model_names() -> tuple[str, ...]:
@@ -24,16 +26,38 @@ def usual_size(model: str) -> int:
     return _FIXED_SIZE.get(model) or _USUAL_SIZE.get(model, 224)
 
 
-def build_torchvision(spec: NetworkSpec, model: str, dropout: float | None = None) -> nn.Module:
+def takes_one_size(model: str) -> bool:
+    """Whether the network takes pictures of `usual_size` and no other."""
+    return model in _FIXED_SIZE
+
+
+def check_known(model: str) -> None:
+    """Refuses a name that torchvision has no classification network for.
+
+    Raises:
+        NetworkError: Names those that are spelled like it.
+    """
+    if model not in model_names():
+        raise NetworkError(f"torchvision has no classification network named '{model}'.", hint=_nearest(model))
+
+
+def build_torchvision(
+    spec: NetworkSpec, model: str, dropout: float | None = None, aux_logits: bool = False
+) -> nn.Module:
     """Builds the model at random initialisation, with `num_classes` outputs and a stem for the channels.
+
+    Args:
+        spec: What to build.
+        model: torchvision's name of it.
+        dropout: torchvision's own where None.
+        aux_logits: Build the auxiliary heads too, of those that have them.
 
     Raises:
         NetworkError: The model is unknown, or the picture does not fit it.
     """
     from torchvision import models
 
-    if model not in model_names():
-        raise NetworkError(f"torchvision has no classification network named '{model}'.", hint=_nearest(model))
+    check_known(model)
     channels, height, width = spec.input_shape
     fixed = _FIXED_SIZE.get(model)
     if fixed and (height, width) != (fixed, fixed):
@@ -44,9 +68,9 @@ def build_torchvision(spec: NetworkSpec, model: str, dropout: float | None = Non
     arguments: dict[str, object] = {"num_classes": spec.num_classes, "weights": None}
     if dropout is not None:
         arguments["dropout"] = dropout
-    if model in ("googlenet", "inception_v3"):
+    if model in WITH_AUXILIARY_HEADS:
         # Without pretrained weights torchvision would initialise these two slowly, and warn.
-        arguments |= {"init_weights": False, "aux_logits": False}
+        arguments |= {"init_weights": False, "aux_logits": aux_logits}
     try:
         network = models.get_model(model, **arguments)
     except TypeError as error:

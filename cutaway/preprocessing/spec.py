@@ -1,27 +1,29 @@
 """The one description of how a decoded picture becomes a network's input, with its numpy and PIL form.
 
 It travels in the bundle and in the ONNX file, so training, inspection, export and serving cannot disagree.
-The order is fixed: colour, resize, centre crop, scale to [0, 1], normalise, channels first.
+The order is fixed: colour, resize, centre crop or padding, scale to [0, 1], normalise, channels first.
 """
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from cutaway.errors import ImageError
 
 Color = Literal["rgb", "grey", "grey3"]
-Resize = Literal["stretch", "shorter"]
+Resize = Literal["stretch", "shorter", "pad"]
 Interpolation = Literal["bilinear", "bicubic"]
 
 Pixels = npt.NDArray[np.uint8]
 
 MOST_RESIZED_PIXELS = 2**24
+FILL = 128
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -33,8 +35,10 @@ class Preprocessing(BaseModel):
         size: Height and width of the network's input, in pixels.
         color: `rgb` (three channels), `grey` (one channel of luma) or `grey3` (luma repeated three times).
         resize: `stretch` resizes straight to `size` and may change the aspect ratio; `shorter` resizes the shorter
-            side to `resize_to` pixels, keeps the aspect ratio and cuts `size` out of the centre.
+            side to `resize_to` pixels, keeps the aspect ratio and cuts `size` out of the centre; `pad` makes it as
+            large as fits into `size`, keeps the aspect ratio and puts it in the middle of grey.
         resize_to: Length in pixels of the shorter side before the crop, with `shorter` only.
+        fill: Grey level around the picture, with `pad` only.
         interpolation: PIL's filter, always antialiased.
         mean: Per channel, in units of the [0, 1] range.
         std: Per channel, in units of the [0, 1] range.
@@ -46,6 +50,7 @@ class Preprocessing(BaseModel):
     color: Color = "rgb"
     resize: Resize = "stretch"
     resize_to: int | None = Field(default=None, ge=1, le=16384)
+    fill: int = Field(default=FILL, ge=0, le=255)
     interpolation: Interpolation = "bilinear"
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -57,13 +62,20 @@ class Preprocessing(BaseModel):
             raise ValueError(f"size must lie between 1 and 16384 pixels, not {height}x{width}")
         if self.resize == "shorter" and (self.resize_to is None or self.resize_to < max(self.size)):
             raise ValueError(f"resize 'shorter' needs resize_to of at least {max(self.size)}, not {self.resize_to}")
-        if self.resize == "stretch" and self.resize_to is not None:
+        if self.resize != "shorter" and self.resize_to is not None:
             raise ValueError("resize_to belongs to resize 'shorter' only")
+        if self.resize != "pad" and self.fill != FILL:
+            raise ValueError("fill belongs to resize 'pad' only")
         if len(self.mean) != self.channels or len(self.std) != self.channels:
             raise ValueError(f"mean and std need {self.channels} values, not {len(self.mean)} and {len(self.std)}")
         if not all(np.isfinite(self.mean)) or not all(np.isfinite(self.std)) or min(self.std) <= 0:
             raise ValueError("mean and std must be finite, and std above 0")
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_a_fill_that_fills_nothing(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        # What was described before there was padding keeps its bytes, and with them its digest.
+        return {name: value for name, value in handler(self).items() if name != "fill" or self.resize == "pad"}
 
     @property
     def channels(self) -> int:
@@ -76,7 +88,10 @@ class Preprocessing(BaseModel):
         return (self.channels, *self.size)
 
     def resized(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width after the resize and before the crop, for a picture of `height` x `width` pixels."""
+        """Height and width after the resize and before crop or padding, for a picture of `height` x `width` pixels."""
+        if self.resize == "pad":
+            rows, columns = self.size
+            return fitted(height, width, rows, columns), fitted(width, height, columns, rows)
         if self.resize == "stretch" or self.resize_to is None:
             return self.size
         # torchvision's Resize truncates the longer side; the same rule keeps old checkpoints' pixels the same.
@@ -85,7 +100,10 @@ class Preprocessing(BaseModel):
         return int(self.resize_to * height / width), self.resize_to
 
     def crop_offset(self, height: int, width: int) -> tuple[int, int]:
-        """Top and left of the centre crop in a resized picture, rounded half to even as torchvision's CenterCrop."""
+        """Top and left of the network's input in a resized picture; negative where the picture is padded.
+
+        Rounded half to even, as torchvision's CenterCrop and PIL's `ImageOps.pad` do.
+        """
         return round((height - self.size[0]) / 2), round((width - self.size[1]) / 2)
 
     def picture(self, image: Pixels) -> Pixels:
@@ -113,6 +131,10 @@ class Preprocessing(BaseModel):
             resized = np.asarray(pillow.resize((width, height), resample))
             image = resized.reshape(height, width, image.shape[2])
         top, left = self.crop_offset(height, width)
+        if self.resize == "pad":
+            padded = np.full((*self.size, image.shape[2]), self.fill, np.uint8)
+            padded[-top : height - top, -left : width - left] = image
+            return padded
         return np.ascontiguousarray(image[top : top + self.size[0], left : left + self.size[1]])
 
     def normalise(self, pictures: Pixels) -> npt.NDArray[np.float32]:
@@ -132,6 +154,35 @@ class Preprocessing(BaseModel):
 def imagenet(size: int = 224, resize_to: int = 256) -> Preprocessing:
     """The preprocessing that torchvision's ImageNet weights were trained with."""
     return Preprocessing(size=(size, size), resize="shorter", resize_to=resize_to, mean=IMAGENET_MEAN, std=IMAGENET_STD)
+
+
+def fitted(
+    side: int,
+    other: int,
+    most: int,
+    most_of_other: int,
+    *,
+    smaller: Callable[[int, int], int] = min,
+    larger: Callable[[int, int], int] = max,
+) -> int:
+    """One side of the largest picture of the same shape that fits into another.
+
+    In integers and without branches, so that the torch form can do the same with sides that are symbols.
+
+    Args:
+        side: Of the picture, in pixels.
+        other: Its other side.
+        most: What the side may be.
+        most_of_other: What the other one may be.
+        smaller: The smaller of two numbers.
+        larger: The larger.
+
+    Returns:
+        At least 1; rounded half to even, as PIL's `ImageOps.contain` does.
+    """
+    scaled = side * most_of_other
+    rounded = (2 * scaled + other - 1 + scaled // other % 2) // (2 * other)
+    return larger(1, smaller(most, rounded))
 
 
 def _check_resized(image: Pixels, height: int, width: int) -> None:

@@ -7,10 +7,12 @@ exact whatever their order, and two matrix products give PIL's pixels to the bit
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
-from cutaway.preprocessing.spec import Interpolation, Preprocessing
+from cutaway.preprocessing.spec import Interpolation, Preprocessing, fitted
 
 PRECISION_BITS = 22
 
@@ -39,10 +41,10 @@ class Preprocess(nn.Module):
         height, width = self._resized(pixels.shape[2], pixels.shape[3])
 
         def as_it_is(pixels: Tensor) -> Tensor:
-            return self._cropped(pixels, height, width).float()
+            return self._framed(pixels, height, width).float()
 
         def resized(pixels: Tensor) -> Tensor:
-            return self._cropped(self._resize(pixels, height, width), height, width).float()
+            return self._framed(self._resize(pixels, height, width), height, width).float()
 
         if isinstance(pixels.shape[2], int) and isinstance(pixels.shape[3], int):
             return (as_it_is if (height, width) == tuple(pixels.shape[2:]) else resized)(pixels)
@@ -70,6 +72,9 @@ class Preprocess(nn.Module):
     def _resized(self, height: int, width: int) -> tuple[int, int]:
         if isinstance(height, int) and isinstance(width, int):
             return self.spec.resized(height, width)
+        if self.spec.resize == "pad":
+            fit = partial(fitted, smaller=torch.sym_min, larger=torch.sym_max)
+            return fit(height, width, *self.spec.size), fit(width, height, *self.spec.size[::-1])
         if self.spec.resize == "stretch" or self.spec.resize_to is None:
             return self.spec.size
         shorter = torch.sym_min(height, width)
@@ -77,19 +82,32 @@ class Preprocess(nn.Module):
         return self.spec.resize_to * height // shorter, self.spec.resize_to * width // shorter
 
     def _resize(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        if pixels.device.type == "mps":  # it has no float64, in which alone these sums are exact
+            return self._resize(pixels.cpu(), height, width).float().to(pixels.device)
         pixels = pixels.double()
         across = _coefficients(pixels.shape[3], width, self.spec.interpolation, pixels.device)
         down = _coefficients(pixels.shape[2], height, self.spec.interpolation, pixels.device)
         return _rounded(down @ _rounded(pixels @ across.t()))
 
-    def _cropped(self, pixels: Tensor, height: int, width: int) -> Tensor:
-        """Cuts `size` out of the centre of pictures of `height` x `width`."""
+    def _framed(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        """Cuts `size` out of the centre of pictures of `height` x `width`, or puts them in the middle of grey."""
         if isinstance(pixels.shape[2], int) and tuple(pixels.shape[2:]) == self.spec.size:
             return pixels
+        if self.spec.resize == "pad":
+            return self._padded(pixels, height, width)
         top, left = _half_to_even(height - self.spec.size[0]), _half_to_even(width - self.spec.size[1])
         rows = top + torch.arange(self.spec.size[0], device=pixels.device)
         columns = left + torch.arange(self.spec.size[1], device=pixels.device)
         return pixels.index_select(2, rows).index_select(3, columns)
+
+    def _padded(self, pixels: Tensor, height: int, width: int) -> Tensor:
+        # Not `F.pad`, whose output would have dimensions of which a graph cannot tell that they are those of `size`.
+        above, before = _half_to_even(self.spec.size[0] - height), _half_to_even(self.spec.size[1] - width)
+        rows = torch.arange(self.spec.size[0], device=pixels.device) - above
+        columns = torch.arange(self.spec.size[1], device=pixels.device) - before
+        inside = ((rows >= 0) & (rows < height))[:, None] & ((columns >= 0) & (columns < width))
+        taken = pixels.index_select(2, rows.clamp(0, height - 1)).index_select(3, columns.clamp(0, width - 1))
+        return torch.where(inside, taken, torch.full((), self.spec.fill, dtype=taken.dtype, device=taken.device))
 
 
 def _coefficients(source: int, target: int, interpolation: Interpolation, device: torch.device) -> Tensor:

@@ -11,7 +11,7 @@ LONGEST_SIDE = 640
 
 
 def view(image: Pixels, preprocessing: Preprocessing, *, longest: int = LONGEST_SIDE) -> Pixels:
-    """Cuts out what the network's centre crop kept, and makes it small enough to send.
+    """Cuts out what the network's centre crop kept, or adds the grey around, and makes it small enough to send.
 
     A network that looks at 28 x 28 pixels of a photo is easier to follow on the photo. A heat-map stretched over this
     view lies where it lies in the network's input.
@@ -30,16 +30,32 @@ def view(image: Pixels, preprocessing: Preprocessing, *, longest: int = LONGEST_
     target = max(1, round((right - left) * scale)), max(1, round((bottom - top) * scale))
     if target == (width, height) and (left, top, right, bottom) == (0, 0, width, height):
         return image
+    if preprocessing.resize == "pad":
+        return _padded(image, (left, top), scale, target, preprocessing.fill)
     cut = Image.fromarray(image).resize(target, Image.Resampling.BILINEAR, box=(left, top, right, bottom))
     return np.asarray(cut)
 
 
 def kept(height: int, width: int, preprocessing: Preprocessing) -> tuple[float, float, float, float]:
-    """Left, top, right and bottom, in pixels of the picture, of the part that is not cropped away."""
+    """Left, top, right and bottom, in pixels of the picture, of what the network's input shows of it.
+
+    Where the picture is padded they lie outside it.
+    """
     if preprocessing.resize == "stretch":
         return 0.0, 0.0, float(width), float(height)
     resized_height, resized_width = preprocessing.resized(height, width)
     top, left = preprocessing.crop_offset(resized_height, resized_width)
     down, across = height / resized_height, width / resized_width
     right, bottom = left + preprocessing.size[1], top + preprocessing.size[0]
+    if preprocessing.resize == "pad":
+        return left * across, top * down, right * across, bottom * down
     return left * across, top * down, min(right * across, width), min(bottom * down, height)
+
+
+def _padded(image: Pixels, corner: tuple[float, float], scale: float, target: tuple[int, int], fill: int) -> Pixels:
+    """The picture, `scale` times as large, in the middle of grey; its left and top corner is that of the grey."""
+    inside = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
+    left, top = (min(round(-side * scale), most - own) for side, most, own in zip(corner, target, inside, strict=True))
+    padded = Image.new("RGB", target, (fill,) * 3)
+    padded.paste(Image.fromarray(image).resize(inside, Image.Resampling.BILINEAR), (max(left, 0), max(top, 0)))
+    return np.asarray(padded)

@@ -137,7 +137,7 @@ def flip(file):
 
 
 DAMAGE = {
-    "a flipped bit": (lambda b: flip(b / "model.safetensors"), "SHA-256"),
+    "a flipped bit": (lambda b: flip(b / "model.safetensors"), "its hash differs"),
     "a truncation": (lambda b: os.truncate(b / "model.safetensors", 9), "9 bytes"),
     "a missing file": (lambda b: (b / "model.safetensors").unlink(), "lacks model.safetensors"),
     "an extra file": (lambda b: (b / "evil.py").write_text(""), "evil.py"),

@@ -17,6 +17,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 SCHEMA_1 = FIXTURES / "schema-1" / "checkpoints" / "step-00000085-validated"
 # Its answer to sixteen values from -1 to 2, worked out once from the stored weights with numpy alone.
 KNOWN = [-5.363, -4.329, -2.365, -2.897, -2.635, 1.544, -2.672, 2.045, 1.716, 0.209]
+SCHEMA_2 = FIXTURES / "schema-2" / "checkpoints" / "step-00000085-validated"
 
 
 def tensors_in(file):
@@ -59,6 +60,17 @@ def test_schema_2_keeps_the_history_of_resumes_and_schema_1_had_none():
     raw = json.loads((SCHEMA_1 / "manifest.json").read_text())
     migrated = migrate(raw, 2, "it")
     assert migrated == raw | {"schema_version": 2, "resumed": []}
+
+
+def test_the_stored_bundle_of_schema_2_keeps_its_history_and_remembers_nothing():
+    raw = json.loads((SCHEMA_2 / "manifest.json").read_text())
+    assert raw["schema_version"] == 2
+    assert "state" not in raw
+    manifest = verify_bundle(SCHEMA_2)
+    assert manifest.schema_version == SCHEMA_VERSION
+    assert [(entry.step, entry.equality) for entry in manifest.resumed] == [(51, "bitwise")]
+    assert manifest.state == {}
+    assert restore(SCHEMA_2).network.fc1.weight.shape == (2, 16)
 
 
 def test_every_older_schema_has_a_step_and_a_stored_bundle():

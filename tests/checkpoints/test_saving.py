@@ -51,6 +51,139 @@ def test_a_save_returns_before_it_is_written_and_writes_what_was_there_then(writ
     assert pruned == [1], "older bundles go after the new one is there"
 
 
+def after_a_first_save(saver, tensors, writer):
+    """The first save copies everything at once, and looks at what changes until the update."""
+    writer.let.set()
+    steady = {(group, name) for group, members in tensors.items() for name in members}
+    saver.save("first", None, tensors, after=lambda: None, steady=steady)
+    saver.before_update()
+    saver.wait()
+    writer.written.clear()
+
+
+def test_what_stays_until_the_next_update_is_copied_in_the_background_and_waited_for(writer, monkeypatch):
+    saver, steady, fleeting = Saver(), torch.ones(3), torch.ones(3)
+    let, waiting, copy = threading.Event(), threading.Event(), saving._copy
+
+    def slow(pairs):
+        if threading.current_thread() is not threading.main_thread():
+            assert let.wait(30)
+        return copy(pairs)
+
+    tensors = {"model": {"weight": steady, "running_mean": fleeting}}
+    after_a_first_save(saver, tensors, writer)
+    monkeypatch.setattr(saving, "_copy", slow)
+    saver.save("a", None, tensors, after=lambda: None, steady={("model", "weight")})
+    fleeting.zero_()
+
+    def update():
+        saver.copied()
+        steady.zero_()
+        waiting.set()
+
+    thread = threading.Thread(target=update)
+    thread.start()
+    assert not waiting.wait(0.1), "it may change before it was copied"
+    let.set()
+    thread.join(30)
+    saver.wait()
+    assert {name: tensor.tolist() for name, tensor in writer.written[0][1]["model"].items()} == {
+        "weight": [1, 1, 1],
+        "running_mean": [1, 1, 1],
+    }
+    saver.copied()
+
+
+@pytest.mark.parametrize("behind_torch", [False, True])
+def test_a_weight_that_the_forward_pass_changes_is_saved_as_it_was(writer, monkeypatch, behind_torch):
+    weight, still, later = torch.nn.Parameter(torch.ones(3)), torch.nn.Parameter(torch.ones(3)), []
+
+    def forward():
+        with torch.no_grad():
+            (weight.data if behind_torch else weight).mul_(2)
+
+    saver, copy = Saver(), saving._copy
+
+    def slow(pairs):
+        if pairs and threading.current_thread() is not threading.main_thread():
+            assert forwarded.wait(30)
+            later.extend(tensor for _, tensor in pairs)
+        return copy(pairs)
+
+    forwarded = threading.Event()
+    monkeypatch.setattr(saving, "_copy", slow)
+    tensors = {"model": {"weight": weight, "still": still}}
+    steady = {("model", "weight"), ("model", "still")}
+    writer.let.set()
+    for name in "ab":
+        forwarded.clear()
+        saver.save(name, None, tensors, after=lambda: None, steady=steady)
+        if name == "a":
+            saver.copied()  # as for a callback, before there is anything to be seen
+        forward()
+        forwarded.set()
+        saver.before_update()
+    saver.wait()
+    assert [written["model"]["weight"].tolist() for _, written in writer.written] == [[1, 1, 1], [2, 2, 2]]
+    assert [tensor.data_ptr() for tensor in later] == [still.data_ptr()]
+
+
+def test_a_weight_that_changes_later_only_is_not_saved_half_changed(writer, monkeypatch):
+    saver, weight, copy, changed = Saver(), torch.nn.Parameter(torch.ones(3)), saving._copy, threading.Event()
+    after_a_first_save(saver, {"model": {"weight": weight}}, writer)
+
+    def slow(pairs):
+        if threading.current_thread() is not threading.main_thread():
+            assert changed.wait(30)
+        return copy(pairs)
+
+    monkeypatch.setattr(saving, "_copy", slow)
+    saver.save("a", None, {"model": {"weight": weight}}, after=lambda: None, steady={("model", "weight")})
+    with torch.no_grad():
+        weight.mul_(2)
+    changed.set()
+    saver.copied()
+    with pytest.raises(BundleError, match="changed its 'weight'"):
+        saver.wait()
+    assert writer.written == []
+
+
+def test_a_copy_that_fails_lets_the_training_go_on_to_the_news_of_it(writer, monkeypatch):
+    saver = Saver()
+    after_a_first_save(saver, {"model": {"w": torch.ones(1)}}, writer)
+
+    def fail(pairs):
+        if threading.current_thread() is not threading.main_thread():
+            raise MemoryError
+        return []
+
+    monkeypatch.setattr(saving, "_copy", fail)
+    saver.save("a", None, {"model": {"w": torch.ones(1)}}, after=lambda: None, steady={("model", "w")})
+    saver.copied()
+    with pytest.raises(MemoryError):
+        saver.wait()
+
+
+def test_where_no_thread_can_be_started_nobody_waits_for_it(writer, monkeypatch):
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    saver = Saver()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            saver.save("a", None, {}, after=lambda: None)
+    waiting = threading.Thread(target=saver.copied, daemon=True)
+    waiting.start()
+    waiting.join(5)
+    assert not waiting.is_alive()
+    saver.join()
+    writer.let.set()
+    saver.save("b", None, {}, after=lambda: None)
+    saver.wait()
+    assert [path for path, _ in writer.written] == ["b"]
+
+
 def test_in_the_foreground_a_save_returns_when_it_is_written(writer):
     writer.let.set()
     Saver(in_background=False).save("a", None, {}, after=lambda: None)

@@ -1,13 +1,16 @@
 """Safetensors files: written as the library would read them, and read only where they are what the entry says."""
 
-import hashlib
 import json
+import mmap
+import multiprocessing
+import os
 import struct
 import threading
 
 import pytest
 import safetensors.torch
 import torch
+from blake3 import blake3
 
 from cutaway.checkpoints import tensor_files
 from cutaway.checkpoints.manifest import FileEntry
@@ -27,7 +30,7 @@ def examples():
 def sealed(file, data):
     """A file as a stranger could make it: its entry fits."""
     file.write_bytes(data)
-    return FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    return FileEntry(blake3=blake3(data).hexdigest(), bytes=len(data))
 
 
 def with_header(header, body=b"", length=None):
@@ -42,7 +45,7 @@ def test_the_library_reads_what_is_written_and_the_entry_is_of_the_bytes(tmp_pat
     file = tmp_path / "x.safetensors"
     entry = write_tensors(file, examples())
     data = file.read_bytes()
-    assert entry == FileEntry(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+    assert entry == FileEntry(blake3=blake3(data).hexdigest(), bytes=len(data))
     for back in (safetensors.torch.load(data), load_tensors(file, entry)):
         assert back.keys() == examples().keys()
         for name, tensor in examples().items():
@@ -70,17 +73,12 @@ def test_no_more_copies_are_waiting_to_be_hashed_than_said(tmp_path, monkeypatch
     """Hashing that lags must hold the writing back: copies made contiguous would fill the memory."""
     monkeypatch.setattr(tensor_files, "_AHEAD", 2)
     made, hashed, most = [0], [0], [0]
-    chunks, new = tensor_files._chunks, hashlib.sha256
+    chunks, update = tensor_files._chunks, tensor_files._update
 
-    class Slow:
-        def __init__(self):
-            self.digest = new()
-            self.hexdigest = self.digest.hexdigest
-
-        def update(self, chunk):
-            threading.Event().wait(0.002)
-            self.digest.update(chunk)
-            hashed[0] += 1
+    def slow(digest, chunk):
+        threading.Event().wait(0.002)
+        update(digest, chunk)
+        hashed[0] += 1
 
     def counted(tensors):
         for chunk in chunks(tensors):
@@ -89,7 +87,7 @@ def test_no_more_copies_are_waiting_to_be_hashed_than_said(tmp_path, monkeypatch
             yield chunk
 
     monkeypatch.setattr(tensor_files, "_chunks", counted)
-    monkeypatch.setattr(tensor_files.hashlib, "sha256", Slow)
+    monkeypatch.setattr(tensor_files, "_update", slow)
     write_tensors(tmp_path / "x", {str(number): torch.ones(1) for number in range(30)})
     assert 2 <= most[0] <= 4
 
@@ -148,7 +146,7 @@ def test_a_directory_in_place_of_a_file_is_refused(tmp_path):
     (tmp_path / "directory").mkdir()
     for name in ("directory", "missing"):
         with pytest.raises(BundleError, match=name):
-            check_hash(tmp_path / name, FileEntry(sha256="0" * 64, bytes=1))
+            check_hash(tmp_path / name, FileEntry(blake3="0" * 64, bytes=1))
         with pytest.raises(BundleError, match=name):
             shapes_in(tmp_path / name)
 
@@ -160,5 +158,52 @@ def test_a_flipped_bit_anywhere_is_found(tmp_path, at):
     data = bytearray(file.read_bytes())
     data[at] ^= 4
     file.write_bytes(data)
-    with pytest.raises(BundleError, match="SHA-256"):
+    with pytest.raises(BundleError, match="its hash differs"):
         load_tensors(file, entry)
+
+
+def in_a_fork(work, *args):
+    """The exit status of a process that does the work; None where it does not come to an end."""
+    child = multiprocessing.get_context("fork").Process(target=work, args=args)
+    child.start()
+    child.join(30)
+    status = child.exitcode
+    child.kill()
+    child.join()
+    return status
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_forked_process_can_read_after_the_one_that_it_comes_from_did(tmp_path):
+    """BLAKE3's pool of threads for the whole process is not there after a fork, and is waited for without an end."""
+    file = tmp_path / "x"
+    entry = sealed(file, os.urandom(4 * 2**20))
+    check_hash(file, entry)
+    assert in_a_fork(check_hash, file, entry) == 0
+
+
+def read_while_it_is_cut_short(file, entry):
+    class Cutting:
+        AUTO = blake3.AUTO
+
+        def __init__(self, **options):
+            self.digest = blake3(**options)
+            self.hexdigest = self.digest.hexdigest
+
+        def update(self, chunk):
+            os.truncate(file, 5000)
+            self.digest.update(chunk)
+
+        def update_mmap(self, path):
+            with path.open("rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+                self.update(mapped)
+
+    tensor_files.blake3 = Cutting
+    with pytest.raises(BundleError, match="its hash differs"):
+        check_hash(file, entry)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+def test_a_file_that_is_cut_short_while_it_is_read_is_damaged_and_no_end_of_the_process(tmp_path):
+    file = tmp_path / "x"
+    assert in_a_fork(read_while_it_is_cut_short, file, sealed(file, os.urandom(4 * 2**20))) == 0

@@ -242,6 +242,18 @@ class TestIdx:
             read_idx(tmp_path / "x.gz", num_dimensions=1)
 
 
+def test_the_bare_name_of_a_folder_or_list_is_told_with_its_kind(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos.csv").write_text("path,label\n")
+    for name, meant in (("photos", "write folder:photos."), ("photos.csv", "write csv:photos.csv.")):
+        with pytest.raises(DataError) as error:
+            datasets.load(name)
+        assert error.value.hint.endswith(meant)
+    with pytest.raises(DataError, match="Choose one of"):
+        datasets.load("x" * 5000)
+
+
 def test_an_unknown_name_lists_the_known():
     for name in ("imagenet", "folder:", "csv", ""):
         with pytest.raises(DataError) as caught:

@@ -6,6 +6,7 @@ import pytest
 
 from cutaway import datasets
 from cutaway.errors import DataError
+from cutaway.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.filterwarnings("error")
 
@@ -123,3 +124,35 @@ def test_what_is_wrong_is_said(make_csv, text, problem):
 def test_no_such_list(tmp_path):
     with pytest.raises(DataError, match="No such file"):
         datasets.load(f"csv:{tmp_path / 'none.csv'}")
+
+
+def test_other_columns_and_the_folder_are_kept_with_their_pictures(make_csv, make_folder):
+    make_folder({f"sub/{index}.png": index for index in range(10, 14)})
+    body = "".join(f"{index}.png,{'ab'[index % 2]}, cam{index} ,\n" for index in range(10))
+    body += "".join(f"sub/{index}.png,{'ab'[index % 2]},cam{index},x\n" for index in range(10, 14))
+    found = datasets.load(make_csv("path,label,Camera,note\n" + body), valid_share=0.3)
+    for name in datasets.SPLITS:
+        split = found.split(name)
+        assert set(split.columns) == {"folder", "camera", "note"}
+        for index, path in enumerate(split.paths):
+            assert split.columns["camera"][index] == f"cam{path.stem}"
+            assert split.columns["folder"][index] == ("sub" if int(path.stem) >= 10 else ".")
+            assert (
+                split.called(index)
+                == split.keys[index]
+                == split.columns["folder"][index].replace("sub", "sub/").lstrip(".") + path.name
+            )
+
+
+def test_a_column_of_one_s_own_called_folder_counts(make_csv):
+    found = datasets.load(make_csv("path,label,folder\n" + rows(template="{0}.png,{1},mine")))
+    assert set(found.train.columns["folder"]) == {"mine"}
+
+
+def test_columns_stay_with_their_pictures_in_memory_and_when_some_are_taken(make_csv):
+    found = datasets.load(make_csv("path,label,n\n" + "".join(f"{i}.png,{'ab'[i % 2]},{i}\n" for i in range(10))))
+    spec = Preprocessing(size=(4, 6), mean=(0.5,) * 3, std=(0.5,) * 3)
+    split = datasets.into_memory(found, spec).train.take([5, 0, 2])
+    assert [int(level) for level in split.columns["n"]] == split.images[:, 0, 0, 0].tolist()
+    assert [split.called(index) for index in range(3)] == [f"{level}.png" for level in split.columns["n"]]
+    assert split.take([]).columns == {"folder": (), "n": ()}

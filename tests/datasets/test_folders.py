@@ -265,3 +265,18 @@ def test_labels_match_pixels_in_every_split(make_folder, pets):
         split = found.split(name)
         levels = np.array([split.image(index)[0, 0, 0] for index in range(len(split))])
         np.testing.assert_array_equal(split.labels, (levels >= 100).astype(np.int64))
+
+
+def test_folders_inside_a_class_are_kept_as_a_column(make_folder):
+    names = {
+        f"{label}/{place}{n}.png": n for label in ("cat", "dog") for place in ("", "day/", "day/rain/") for n in "0123"
+    }
+    found = load(make_folder({name: int(level) for name, level in names.items()}), valid_share=0.2, test_share=0.2)
+    for name in datasets.SPLITS:
+        split = found.split(name)
+        assert set(split.keys) <= set(names)
+        assert split.columns["folder"] == tuple(key.split("/", 1)[1].rpartition("/")[0] or "." for key in split.keys)
+    split_folders = {f"{split}/{name}": int(level) for split in ("train", "test") for name, level in names.items()}
+    found = load(make_folder(split_folders, root="parted"))
+    assert set(found.test.columns["folder"]) == {".", "day", "day/rain"}
+    assert all(key.startswith("test/") for key in found.test.keys)

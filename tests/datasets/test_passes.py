@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cutaway import datasets
-from cutaway.datasets.dataset import Split
+from cutaway.datasets.split import Split
 from cutaway.datasets.threads import in_threads
 from cutaway.errors import DataError
 from cutaway.preprocessing import Preprocessing

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cutaway import datasets
 from cutaway.datasets.splitting import apportion, stratified
 from cutaway.errors import DataError
 
@@ -64,3 +65,49 @@ def test_tiny_classes_keep_a_training_sample_and_small_sets_spread_over_the_clas
     lonely = np.array([0] * 20 + [1])
     split = stratified(lonely, [str(index) for index in range(21)], {"valid": 0.3}, seed=0)
     assert 20 in split["train"]
+
+
+class TestShares:
+    def test_a_folder_is_split_by_ratio_class_by_class(self, make_folder, pets):
+        folder = f"folder:{make_folder(pets)}"
+        found = datasets.load(folder, valid_share=0.2, test_share=0.3)
+        assert found.counts() == {"train": (15, 10), "valid": (6, 4), "test": (9, 6)}
+        paths = [set(found.split(name).paths) for name in datasets.SPLITS]
+        assert len(set.union(*paths)) == 50
+        again = datasets.load(folder, valid_share=0.2, test_share=0.3)
+        assert again.fingerprint == found.fingerprint != datasets.load(folder).fingerprint
+        assert again.fingerprint != datasets.load(folder, valid_share=0.2, test_share=0.3, seed=1).fingerprint
+
+    def test_a_test_share_of_nothing_gives_no_test(self, make_folder, pets):
+        assert datasets.load(f"folder:{make_folder(pets)}", test_share=0).counts()["test"] == (0, 0)
+        pooled = datasets.load("fashion-mnist-sample", resplit=True, test_share=0, duplicates="warn")
+        assert [len(pooled.split(name)) for name in datasets.SPLITS] == [6300, 700, 0]
+
+    def test_the_test_of_a_built_in_set_stays_and_valid_is_cut_from_train(self):
+        usual, found = datasets.load("fashion-mnist-sample"), datasets.load("fashion-mnist-sample", valid_share=0.25)
+        assert found.counts() == {"train": (450,) * 10, "valid": (150,) * 10, "test": (100,) * 10}
+        np.testing.assert_array_equal(found.test.images, usual.test.images)
+
+    def test_a_share_without_effect_is_refused(self, make_folder):
+        with pytest.raises(DataError, match=r"test split of its own, so --test-share 0\.2 would do nothing.*--resplit"):
+            datasets.load("fashion-mnist-sample", test_share=0.2)
+        files = {f"{split}/{label}/{i}.png": i for split in ("train", "valid") for label in "ab" for i in range(8)}
+        with pytest.raises(DataError, match="valid split of its own"):
+            datasets.load(f"folder:{make_folder(files)}", valid_share=0.3)
+
+    def test_splitting_anew_pools_what_the_data_splits_itself(self, make_folder):
+        found = datasets.load("fashion-mnist-sample", resplit=True, valid_share=0.2, test_share=0.2)
+        assert found.counts() == {"train": (420,) * 10, "valid": (140,) * 10, "test": (140,) * 10}
+        usual = datasets.load("fashion-mnist-sample")
+        pools = [
+            sorted(image.tobytes() for name in datasets.SPLITS for image in each.split(name).images)
+            for each in (usual, found)
+        ]
+        assert pools[0] == pools[1]
+        files = {f"train/{label}/{i}.png": i for label in "ab" for i in range(16)}
+        files |= {f"test/{label}/{i}.png": 50 + i for label in "ab" for i in range(4)}
+        folder = make_folder(files)
+        found = datasets.load(f"folder:{folder}", resplit=True)
+        assert found.counts() == {"train": (16, 16), "valid": (2, 2), "test": (2, 2)}
+        moved = [path for path in found.test.paths if path.is_relative_to(folder / "train")]
+        assert moved

@@ -90,7 +90,7 @@ def test_each_family_of_torchvision(name: str) -> None:
     check(name)
 
 
-@pytest.mark.slow
+@pytest.mark.wide
 @pytest.mark.parametrize("name", torchvision.models.list_models(module=torchvision.models))
 def test_every_model_of_torchvision(name: str) -> None:
     if name == "regnet_y_128gf":
@@ -267,3 +267,10 @@ def test_a_network_that_needs_values_is_run_on_zeros() -> None:
             return self.head(maps.mean((2, 3)) * (2 if maps.sum().item() > 0 else 1))
 
     assert find_target_layer(Branching(), (3, 8, 8)).name == "conv"
+
+
+def test_wrapped_networks_have_the_same_names() -> None:
+    network = lenet()
+    assert spatial_layers(nn.DataParallel(network), (1, 28, 28)) == spatial_layers(network, (1, 28, 28))
+    with pytest.raises(NetworkError, match=r"no layer 'module\.99'.*'4'"):
+        find_target_layer(nn.DataParallel(network), (1, 28, 28), "module.99")

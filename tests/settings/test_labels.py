@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cutaway.checkpoints.labels import distinct, read_labels
 from cutaway.errors import DataError
+from cutaway.settings.labels import distinct, read_labels
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,74 @@
+"""The names of a network's modules as its author knows them, whatever the network is wrapped into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel
+
+_WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
+# What torch.compile, FSDP and activation checkpointing call the module inside.
+_INSIDE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
+
+
+def named_modules(network: nn.Module, *, shared: bool = False) -> dict[str, nn.Module]:
+    """Every module by its name without `module.` and `_orig_mod.`; a wrapper's name stands for what it wraps.
+
+    Args:
+        network: Any module, also in DataParallel, DistributedDataParallel or AveragedModel, or from torch.compile.
+        shared: Give a module that has several names under each of them, and not under its first only.
+    """
+    return dict(_named(network, "", set(), shared))
+
+
+def plain_name(name: str) -> str:
+    """A module's name without the parts that are wrappers' by their very names."""
+    return ".".join(part for part in name.split(".") if part not in _INSIDE)
+
+
+def find_module(network: nn.Module, name: str) -> nn.Module | None:
+    """The module of that name, whether the name is the one without wrappers or torch's own; None where there is none.
+
+    Args:
+        network: As of `named_modules`.
+        name: E.g. `layer4`, `module.layer4` in DataParallel, `_orig_mod.layer4` from torch.compile.
+    """
+    found = named_modules(network, shared=True).get(name)
+    if found is None:
+        found = dict(network.named_modules(remove_duplicate=False)).get(name)
+    return found
+
+
+def is_compiled(network: nn.Module) -> bool:
+    """Whether the network or a module in it runs through torch.compile."""
+    return any(
+        "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
+        for module in network.modules()
+    )
+
+
+def is_wrapped(network: nn.Module) -> bool:
+    """Whether a name in it may begin with `module.` that is no part of the network's own."""
+    return isinstance(network, _WRAPPERS) or any(isinstance(child, _WRAPPERS) for child in network.children())
+
+
+def _named(module: nn.Module, name: str, seen: set[int], shared: bool) -> Iterator[tuple[str, nn.Module]]:
+    inside = _wrapped_by(module)
+    if inside is not None:
+        yield from _named(inside, name, seen, shared)
+        return
+    if id(module) in seen and not shared:
+        return
+    seen.add(id(module))
+    yield name, module
+    for part, child in module.named_children() if not shared else module._modules.items():
+        if child is not None:
+            yield from _named(child, f"{name}.{part}" if name else part, seen, shared)
+
+
+def _wrapped_by(module: nn.Module) -> nn.Module | None:
+    if isinstance(module, _WRAPPERS):
+        return module.module
+    return next((module._modules[part] for part in _INSIDE if module._modules.get(part) is not None), None)

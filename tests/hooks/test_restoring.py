@@ -1,0 +1,171 @@
+"""What `untouched` puts back where something stands in its way."""
+
+from __future__ import annotations
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from cutaway.errors import InspectionError
+from cutaway.hooks import restoring as restoring_module
+from cutaway.hooks import run_on_shapes, seed_torch, untouched
+from cutaway.inspect.attribution import saliency
+
+
+def test_a_sparse_gradient_is_no_obstacle() -> None:
+    network = nn.Sequential(nn.Embedding(5, 2, sparse=True), nn.Linear(2, 1))
+    network(torch.tensor([1, 3])).sum().backward()
+    grad = network[0].weight.grad
+    assert grad.is_sparse
+    content, before = grad.to_dense().clone(), torch.get_rng_state()
+    with untouched(network):
+        network.requires_grad_(False).eval()
+        torch.rand(3)
+        grad.mul_(2)
+    assert all(parameter.requires_grad for parameter in network.parameters())
+    assert network[0].weight.grad is grad
+    assert torch.equal(grad.to_dense(), content)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert network.training
+
+
+@pytest.mark.parametrize("kind", ["csr", "nested"])
+def test_buffers_of_other_layouts_are_no_obstacle(kind: str) -> None:
+    network = nn.Linear(2, 1)
+    odd = torch.eye(2).to_sparse_csr() if kind == "csr" else torch.nested.nested_tensor([torch.ones(1), torch.ones(2)])
+    network.register_buffer("odd", odd)
+    with untouched(network):
+        network.requires_grad_(False)
+        network.odd = None
+    assert network.odd is odd
+    assert network.weight.requires_grad
+
+
+def test_what_cannot_be_put_back_keeps_nothing_else_from_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Sequential(nn.BatchNorm1d(2), nn.Linear(2, 1))
+    random_states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1:3]
+
+    def fails(self: object) -> None:
+        raise RuntimeError("not implemented")
+
+    monkeypatch.setattr(restoring_module._Value, "restore", fails)
+
+    def disturb() -> None:
+        with untouched(network):
+            network.eval().requires_grad_(False)
+            network[1].register_forward_hook(lambda *_: None)
+            torch.rand(1), random.random(), np.random.random()
+
+    with pytest.raises(RuntimeError, match="not implemented"):
+        disturb()
+    assert network.training
+    assert network[1].weight.requires_grad
+    assert not network[1]._forward_hooks
+    assert torch.equal(torch.get_rng_state(), random_states[0])
+    assert random.getstate() == random_states[1]
+    assert str(np.random.get_state()[1:3]) == str(random_states[2])
+
+
+def test_numpys_random_state_is_put_back() -> None:
+    np.random.seed(0)
+    expected = np.random.random(3).tolist()
+    np.random.seed(0)
+    with untouched(nn.Linear(1, 1)):
+        np.random.random(1000)
+    assert np.random.random(3).tolist() == expected
+
+
+def test_the_content_of_gradients_is_put_back() -> None:
+    network = nn.Linear(2, 1)
+    network(torch.tensor([[2.0, 3.0]])).sum().backward()
+    grad = network.weight.grad
+    with untouched(network):
+        network(torch.ones(1, 2)).sum().backward()
+        network.bias.grad.zero_()
+        assert grad.tolist() == [[3, 4]]
+    assert network.weight.grad is grad
+    assert grad.tolist() == [[2, 3]]
+    assert network.bias.grad.tolist() == [1]
+
+
+def test_a_network_made_under_inference_mode_is_refused_before_anything_is_touched() -> None:
+    with torch.inference_mode():
+        network = nn.Linear(2, 1)
+    with pytest.raises(InspectionError, match="inference_mode"), untouched(network):
+        pytest.fail("the block ran")
+    assert network.weight.requires_grad
+    with torch.inference_mode(), untouched(network):
+        network(torch.ones(1, 2))
+    # As the hint says.
+    twin = copy.deepcopy(network)
+    with untouched(twin):
+        twin.requires_grad_(False)
+    assert twin.weight.requires_grad
+
+
+def test_a_network_without_shapes_is_refused_in_words() -> None:
+    network = nn.Sequential(nn.LazyLinear(2), nn.LazyBatchNorm1d())
+    with pytest.raises(InspectionError, match=r"'0.weight' has no shape yet"), untouched(network):
+        pytest.fail("the block ran")
+    network(torch.ones(3, 4))
+    with untouched(network):
+        network(torch.ones(3, 4))
+
+
+class Remembers(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.seen: list[Tensor] = []
+        self.sizes: set[int] = set()
+        self.last: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if float(x.sum()) >= 0:  # needs values
+            self.last = self.conv(x)
+        self.seen.append(self.last)
+        self.sizes.add(len(x))
+        self.extra = x
+        self.register_buffer("tmp", x, persistent=False)
+        return self.last.mean((2, 3))
+
+
+def test_attributes_of_modules_are_put_back() -> None:
+    def is_clean(network: Remembers) -> bool:
+        nothing = network.last is None and not network.seen and not network.sizes
+        return nothing and not hasattr(network, "extra") and not network._non_persistent_buffers_set
+
+    network = Remembers()
+    run_on_shapes(network, (1, 1, 2, 2), lambda: None)
+    assert is_clean(network)
+    saliency(network, torch.ones(1, 1, 2, 2))
+    assert is_clean(network)
+
+
+def test_a_weight_that_hooks_make_keeps_its_way_back() -> None:
+    network = nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 2)))
+    weight = network[0].weight
+    with untouched(network), torch.no_grad():
+        network(torch.ones(1, 2))
+    assert network[0].weight is weight
+    assert network[0].weight.requires_grad
+
+
+def test_seeding_leaves_an_accelerator_that_has_not_started_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", told.append)
+    network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.Flatten(), nn.Linear(8, 2))
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: False)
+    saliency(network, torch.ones(1, 1, 2, 2))
+    seed_torch(7)
+    first = torch.rand(2)
+    torch.default_generator.manual_seed(7)
+    assert torch.equal(first, torch.rand(2))
+    assert told == []
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    seed_torch(7)
+    assert told == [7]
