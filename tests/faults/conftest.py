@@ -16,6 +16,8 @@ from cutaway.preprocessing import Preprocessing
 from cutaway.settings import TrainSettings, to_yaml
 
 SCRIPT = Path(__file__).with_name("doomed_trainings.py")
+# Of the machine, not of the training.
+TIMES = ("seconds", "wait_seconds", "images_per_second", "gpu_memory_mb")
 SPEC = NetworkSpec(name="mlp", num_classes=2, input_shape=(1, 4, 4), arguments={"hidden": 3})
 
 
@@ -91,11 +93,8 @@ def outcome():
 
     def take(out: Path) -> dict[str, object]:
         last = find(out, prefer="last")
-        untimed = [
-            {name: value for name, value in entry.items() if name not in ("seconds", "images_per_second")}
-            for entry in Run(out).journal()
-        ]
-        files = {name: entry.sha256 for name, entry in last.manifest.files.items()}
+        untimed = [{name: value for name, value in entry.items() if name not in TIMES} for entry in Run(out).journal()]
+        files = {name: entry.digest for name, entry in last.manifest.files.items()}
         return {"bundle": last.path.name, "files": files, "journal": untimed}
 
     return take

@@ -151,7 +151,7 @@ def watch(moments):
     journal.Journal.step = torn
     # Small, so that there is a between.
     tensor_files._CHUNK = 2**15
-    loop.EVALUATION_BATCH = trainings.EVALUATION_BATCH = 2
+    loop.EVALUATION_BATCH = 2
 
 
 def leave_out(what):

@@ -60,7 +60,7 @@ MOMENTS = (
     "epoch edge",
     "journal",
 )
-KILLS = int(os.environ.get("CUTAWAY_KILLS", "30"))
+KILLS = int(os.environ.get("CUTAWAY_KILLS", "20"))
 IN_A_ROW = 4
 
 
@@ -108,7 +108,8 @@ def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(
         assert "set aside" not in ended.said
         assert outcome(killed_one.out) == expected, f"after kills at {dict(killed)}"
         assert not [path.name for path in run.checkpoints.iterdir() if not path.name.startswith("step-")]
-        assert {len(line.split(",")) for line in run.metrics_csv.read_text().splitlines()} == {9}
+        header, *rows = run.metrics_csv.read_text().splitlines()
+        assert {row.count(",") for row in rows} == {header.count(",")}
     record_property("kills", dict(killed))
     assert killed.total() >= wanted
 

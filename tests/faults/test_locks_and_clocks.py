@@ -5,6 +5,7 @@ import fcntl
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -89,6 +90,38 @@ def test_rubbish_in_a_lock_file_that_nobody_holds_is_no_lock(tmp_path, content):
     (tmp_path / ".lock").write_bytes(content)
     with only_writer(tmp_path):
         assert json.loads((tmp_path / ".lock").read_text())["pid"] == os.getpid()
+
+
+def test_a_lock_that_its_holder_removed_meanwhile_keeps_nobody_out_and_is_taken_anew(tmp_path, monkeypatch):
+    """Between opening the file and locking it, a training that had failed took its empty directory away."""
+    calls, lockf = [], fcntl.lockf
+
+    def lock_after_removal(descriptor, how):
+        if not calls:
+            shutil.rmtree(tmp_path / "runs")
+        calls.append(descriptor)
+        lockf(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "lockf", lock_after_removal)
+    with only_writer(tmp_path / "runs" / "a"):
+        assert json.loads((tmp_path / "runs" / "a" / ".lock").read_text())["pid"] == os.getpid()
+    assert len(calls) == 2
+
+
+def test_only_what_was_made_for_the_lock_and_is_empty_goes_with_it(tmp_path):
+    def fail(*written):
+        with contextlib.suppress(KeyError), only_writer(tmp_path / "runs" / "a"):
+            for name in written:
+                (tmp_path / "runs" / "a" / name).touch()
+            raise KeyError
+
+    fail()
+    assert list(tmp_path.iterdir()) == []
+    fail("config.yaml")
+    assert (tmp_path / "runs/a/config.yaml").exists()
+    (tmp_path / "runs/a/config.yaml").unlink()
+    fail()
+    assert (tmp_path / "runs/a").is_dir()  # it was there before
 
 
 def test_a_link_in_place_of_the_lock_is_refused_and_its_target_is_left_alone(tmp_path):

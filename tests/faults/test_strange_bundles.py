@@ -75,7 +75,7 @@ def repeat_a_key(bundle):
 
 def repeat_a_file(bundle):
     text = (bundle / "manifest.json").read_text()
-    forged = '"files": {"model.safetensors": {"sha256": "%s", "bytes": 1},' % ("0" * 64)
+    forged = '"files": {"model.safetensors": {"blake3": "%s", "bytes": 1},' % ("0" * 64)
     (bundle / "manifest.json").write_text(text.replace('"files": {', forged, 1))
 
 

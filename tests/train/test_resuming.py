@@ -3,10 +3,13 @@
 import itertools
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,13 +17,19 @@ import torch
 from PIL import Image
 
 from cutaway.checkpoints import Run, find, read_tensors
-from cutaway.errors import BundleError, CutawayError, DataError, Interrupted, SettingsError
-from cutaway.train import TrainSettings, generators, train
+from cutaway.errors import BundleError, CutawayError, DataError, Interrupted, NetworkError, SettingsError
+from cutaway.settings import FREE_TO_CHANGE
+from cutaway.train import Callback, TrainSettings, generators, train
+
+# Of the machine, not of the training.
+TIMES = ("seconds", "wait_seconds", "images_per_second", "gpu_memory_mb")
+
+
+BASE = {"network": "fashion-cnn-bn", "epochs": 2, "batch_size": 16, "lr": 0.01, "log_every": 1, "image_size": 28}
 
 
 def small(tmp_path, data, **changes):
-    base = {"data": data, "network": "fashion-cnn-bn", "epochs": 2, "batch_size": 16, "lr": 0.01, "log_every": 1}
-    return TrainSettings(**base | {"image_size": 28, "out": tmp_path / "run"} | changes)
+    return TrainSettings(**BASE | {"data": data, "out": tmp_path / "run"} | changes)
 
 
 def stopping_after(batches):
@@ -39,30 +48,65 @@ def stopping_after(batches):
 
 
 def outcome(out):
-    """What has to be the same: the last bundle's files by hash, and every step and epoch of the journal."""
+    """What has to be the same: the last bundle's files by hash, each step and epoch of the journal, and the memory."""
     last = find(out, prefer="last")
-    untimed = [
-        {k: v for k, v in entry.items() if k not in ("seconds", "images_per_second")}
-        for entry in Run(Path(out)).journal()
-    ]
-    return {name: entry.sha256 for name, entry in last.manifest.files.items()}, last.path.name, untimed
+    untimed = [{k: v for k, v in entry.items() if k not in TIMES} for entry in Run(Path(out)).journal()]
+    return (
+        {name: entry.digest for name, entry in last.manifest.files.items()},
+        last.path.name,
+        untimed,
+        last.manifest.state,
+    )
 
 
-# Every pair of values of these settings stands together in at least one row (greedily chosen, checked below).
+# Every pair of values of these settings stands together in at least one row (greedily chosen, checked below). A value
+# that is a mapping stands for several settings at once.
 OPTIONS = {
     "network": ["fashion-cnn-bn", "resnet-small", "lenet5", "torchvision:squeezenet1_1"],
-    "optimizer": ["adamw", "adam", "sgd"],
+    "optimizer": [
+        {"optimizer": "adamw", "layer_decay": 0.5},
+        {"optimizer": "sgd", "nesterov": True},
+        {"optimizer": "nadam"},
+        {"optimizer": "rmsprop"},
+    ],
     "loading": [{}, {"memory_limit": 0}, {"memory_limit": 0, "workers": 1}, {"memory_limit": 0, "workers": 2}],
     "channels_last": [True, False],
-    "schedule": ["cosine", "constant"],
-    "label_smoothing": [0.0, 0.1],
-    "save": [{}, {"save_every": 2}, {"save_in_background": False}],
+    "schedule": [
+        {},
+        {"schedule": "one-cycle"},
+        {"schedule": "plateau", "plateau_patience": 0, "plateau_threshold": 0.9, "warmup_steps": 2},
+    ],
+    "loss": [
+        {"label_smoothing": 0.1, "balance": "loss", "precision": "bf16", "clip_norm": 1.0},
+        {"loss": "focal", "class_weights": (1, 2, 3), "ema_decay": 0.9, "l1": 1e-4},
+        {"batch_size": 8, "accumulate": 2, "balance": "sample", "precision": "fp16", "ema_decay": 0.9},
+    ],
+    "augment": [
+        {"augment": ("crop", "rotate", "trivial", "erase", "salt-and-pepper"), "mixup": 0.4},
+        {"augment": ("resized-crop", "flip"), "mixup": 0.4, "cutmix": 1.0},
+        {},
+    ],
+    "backbone": [{"freeze_backbone": 1, "unfreeze": "gradual", "backbone_lr_scale": 0.1}, {}],
+    "save": [{}, {"save_every": 2, "patience": 1, "monitor": "valid_auroc"}, {"save_in_background": False}],
     "stop_after": [1, 3, 4, 6],
 }
 
 
-def pairwise():
-    """Rows that between them hold every pair of values: each row takes what covers most of the pairs left."""
+# What stands with a network of that name.
+NETWORKS_OWN = {
+    "resnet-small": {"network_arguments": {"width": 4, "dropout": 0.5}},
+    "lenet5": {"activation": "gelu", "norm": "group", "dropout": 0.3, "init": "orthogonal"},
+    "torchvision:squeezenet1_1": {"image_size": 32},
+}
+
+
+def pairwise(attempts=12):
+    """Rows that between them hold every pair of values: the fewest of a few greedy tables."""
+    return min((_greedy(random.Random(seed)) for seed in range(attempts)), key=len)
+
+
+def _greedy(chance):
+    """Each row begins with a pair that is left, and takes what covers most of the others."""
     names = list(OPTIONS)
     left = {
         (a, i, b, j)
@@ -72,9 +116,9 @@ def pairwise():
     }
     rows = []
     while left:
-        a, i, b, j = min(left)
+        a, i, b, j = chance.choice(sorted(left))
         row = {a: i, b: j}
-        for name in names:
+        for name in chance.sample(names, len(names)):
             if name not in row:
                 row[name] = max(
                     range(len(OPTIONS[name])),
@@ -92,21 +136,80 @@ def _pairs(row):
 
 TABLE = pairwise()
 
+# What keeps a state of its own, or follows the step, and meets none of the others: once each is enough.
+ONCE = [
+    {
+        "optimizer": "adam",
+        "betas": (0.8, 0.9),
+        "eps": 1e-6,
+        "weight_decay": 0.01,
+        "l2": 1e-3,
+        "clip_value": 0.1,
+        "schedule": "step",
+        "schedule_every": 1,
+        "schedule_factor": 0.5,
+        "resize": "pad",
+    },
+    {"optimizer": "adamax", "schedule": "multi-step", "schedule_milestones": (2, 5), "schedule_per": "step"},
+    {
+        "optimizer": "adadelta",
+        "rho": 0.8,
+        "schedule": "cosine-restarts",
+        "schedule_every": 2,
+        "schedule_growth": 2,
+        "schedule_per": "step",
+        "loss": "brier",
+        "valid_share": 0.2,
+        "test_share": 0.3,
+    },
+    {"optimizer": "adagrad", "schedule": "polynomial", "schedule_power": 2.0, "lr_min": 1e-4, "loss": "mse"},
+    {"optimizer": "radam", "schedule": "exponential", "schedule_per": "step", "normalisation": "imagenet"},
+    {"optimizer": "rmsprop", "momentum": 0.5, "alpha": 0.9, "schedule": "trapezoid", "min_delta": 0.5, "patience": 2},
+    {"data": "fashion-mnist-sample", "batch_size": 2000, "schedule": "inverse-sqrt", "seed": 3},
+    {"optimizer": "sgd", "momentum": 0.0, "schedule": "constant"},
+    {"optimizer": "sgd", "schedule": "linear", "loss": "focal", "focal_gamma": 1.0, "monitor_mode": "min"},
+]
+
+# Of a run's beginning alone, which a bundle holds the outcome of; or a factor that nothing is remembered of.
+NO_STATE = {
+    *("init_scale", "pretrained", "weights", "init_from", "resplit"),
+    *("cycle_rise", "cycle_momentum", "plateau_cooldown", "auxiliary_weight"),
+}
+
 
 def test_the_table_is_small():
     assert len(TABLE) <= 24
+
+
+def test_every_setting_that_can_change_a_run_is_resumed_with_once():
+    values = [value for column in OPTIONS.values() for value in column if isinstance(value, dict)]
+    rows = [*values, *ONCE, NETWORKS_OWN["lenet5"], NETWORKS_OWN["resnet-small"]]
+    tried = {name for row in rows for name in row} | set(OPTIONS) | set(BASE) | {"compile", "out"}
+    assert set(TrainSettings.model_fields) - tried - NO_STATE - FREE_TO_CHANGE == set()
+    for name in ("optimizer", "schedule", "loss", "precision"):
+        kinds = set(get_args(TrainSettings.model_fields[name].annotation)) - {TrainSettings.model_fields[name].default}
+        assert kinds == {row[name] for row in rows if name in row} - {TrainSettings.model_fields[name].default}, name
+
+
+@pytest.mark.parametrize("row", ONCE, ids=lambda row: row["schedule"])
+def test_each_of_the_other_settings_resumes_too(tmp_path, pictures, row):
+    given = {"network": "lenet5", "data": f"folder:{pictures}"} | row
+    whole, stopped = (small(tmp_path / name, **given) for name in ("whole", "stopped"))
+    train(whole)
+    with pytest.raises(Interrupted):
+        train(stopped, track=stopping_after(4))
+    train(stopped)
+    assert outcome(whole.out) == outcome(stopped.out)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row['network'].split(':')[-1]}-{row['stop_after']}")
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, row):
     row = dict(row)
     stop_after = row.pop("stop_after")
-    loading, save = row.pop("loading"), row.pop("save")
-    changes = row | loading | save
-    if row["network"] == "resnet-small":
-        changes["network_arguments"] = {"width": 4, "dropout": 0.5}
-    if row["network"].startswith("torchvision"):
-        changes["image_size"] = 32
+    changes = {}
+    for name, value in row.items():
+        changes |= value if isinstance(value, dict) else {name: value}
+    changes |= NETWORKS_OWN.get(row["network"], {})
     data = f"folder:{pictures}"
     whole = small(tmp_path / "whole", data, **changes)
     train(whole)
@@ -120,6 +223,20 @@ def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, 
     assert outcome(whole.out) == outcome(stopped.out)
     history = find(stopped.out, prefer="last").manifest.resumed
     assert [(entry.step, entry.equality) for entry in history] == [(stop_after, "bitwise")]
+
+
+@pytest.mark.slow
+def test_a_compiled_run_resumes_bit_for_bit_too(tmp_path, pictures):
+    """The last batch of an epoch is smaller, and must not change how the others are computed afterwards."""
+    changes = {"network": "lenet5", "compile": True, "batch_size": 20, "epochs": 2}
+    whole = small(tmp_path / "whole", f"folder:{pictures}", **changes)
+    assert train(whole).last.manifest.progress.step % 2 == 0
+    stopped = small(tmp_path / "stopped", f"folder:{pictures}", **changes)
+    with pytest.raises(Interrupted):
+        train(stopped, track=stopping_after(4))
+    torch._dynamo.reset()
+    train(stopped)
+    assert outcome(whole.out) == outcome(stopped.out)
 
 
 def test_without_the_generators_a_resumed_run_differs(tmp_path, pictures, monkeypatch):
@@ -165,7 +282,7 @@ def test_a_damaged_newest_bundle_is_set_aside_and_told_of(tmp_path, pictures):
     file.write_bytes(data)
     notes = []
     train(settings, on_note=notes.append)
-    assert any("SHA-256" in note and "set aside" in note for note in notes)
+    assert any("its hash differs" in note and "set aside" in note for note in notes)
     assert outcome(settings.out)[0] == reference[0]
     assert (newest.parent / f"damaged-{newest.name}").is_dir()
 
@@ -174,20 +291,24 @@ def test_a_changed_setting_is_refused_by_name_and_nothing_is_lost(tmp_path, pict
     settings = small(tmp_path, f"folder:{pictures}", epochs=1)
     train(settings)
     before = outcome(settings.out)
-    with pytest.raises(BundleError, match=r"(?s)lr +was 0\.01, now 0\.02.*seed +was 0, now 1"):
+    with pytest.raises(BundleError, match=r"(?s)seed +was 0, now 1.*lr +was 0\.01, now 0\.02"):
         train(settings.model_copy(update={"lr": 0.02, "seed": 1}))
-    with pytest.raises(BundleError, match="cosine"):
+    with pytest.raises(BundleError, match="cosine schedule ends with the run's last epoch"):
         train(settings.model_copy(update={"epochs": 2}))
     assert "lr" in (settings.out / "config.yaml").read_text()
     assert outcome(settings.out) == before
 
 
-def test_with_a_constant_rate_a_finished_run_can_be_extended(tmp_path, pictures):
-    long = small(tmp_path / "long", f"folder:{pictures}", schedule="constant", epochs=2)
-    train(long)
-    short = small(tmp_path / "short", f"folder:{pictures}", schedule="constant", epochs=1)
+@pytest.mark.parametrize("schedule", ["constant", "plateau", "step"])
+def test_where_the_schedule_goes_on_a_finished_run_can_be_extended(tmp_path, pictures, schedule):
+    changes = {"schedule": schedule, "schedule_every": 1, "plateau_patience": 0, "plateau_threshold": 0.9}
+    changes["warmup_steps"] = 2
+    long = small(tmp_path / "long", f"folder:{pictures}", epochs=3, **changes)
+    rates = [metrics.lr for metrics in train(long).metrics]
+    assert (rates[2] < 0.5 * rates[1]) == (schedule != "constant")
+    short = small(tmp_path / "short", f"folder:{pictures}", epochs=1, **changes)
     train(short)
-    train(short.model_copy(update={"epochs": 2}))
+    train(short.model_copy(update={"epochs": 3}))
     assert outcome(long.out)[0] == outcome(short.out)[0]
 
 
@@ -206,6 +327,17 @@ def test_two_processes_cannot_train_into_one_run(tmp_path, pictures):
         process.wait()
     with only_writer(settings.out):
         pass
+
+
+def test_the_initial_weights_and_layers_are_those_asked_for(tmp_path, pictures):
+    chosen = {"network": "mlp", "init": "zeros", "activation": "tanh", "norm": "layer", "dropout": 0.25, "lr": 1e-9}
+    last = train(small(tmp_path, f"folder:{pictures}", epochs=1, **chosen)).last
+    assert last.manifest.network.arguments == {"activation": "tanh", "norm": "layer", "dropout": 0.25}
+    tensors = read_tensors(last.path, last.manifest, "model")
+    assert tensors["fc1.weight"].abs().max() < 1e-6
+    assert torch.allclose(tensors["bn1.weight"], torch.ones(128))
+    with pytest.raises(NetworkError, match="no argument 'norm'"):
+        train(small(tmp_path / "other", f"folder:{pictures}", network="torchvision:resnet18", norm="group"))
 
 
 def test_generators_come_back_as_they_were():
@@ -247,6 +379,9 @@ def test_an_overridden_setting_is_taken_and_written_down(tmp_path, pictures):
     assert any("lr was 0.01, now 0.001" in note for note in notes)
     assert trained.last.manifest.progress.epoch == 3
     assert trained.last.manifest.configuration["lr"] == 0.001
+    # The settings that it was begun with are no longer those that it goes on with.
+    with pytest.raises(BundleError, match=r"(?s)newest bundle .* has other settings:.*lr +was 0\.001, now 0\.01"):
+        train(settings.model_copy(update={"epochs": 3}))
 
 
 @pytest.mark.parametrize(
@@ -286,6 +421,38 @@ def test_other_pictures_in_the_folder_are_noticed(tmp_path):
         train(settings)
 
 
+def test_a_copy_in_the_background_is_done_before_the_next_update(tmp_path, pictures, monkeypatch):
+    """The copy waits for whoever asks for it: were the update not to ask, it would come first and be in the bundle."""
+    from cutaway.checkpoints import saving
+
+    common = {"epochs": 1, "save_every": 1, "keep_every": 1}
+    train(small(tmp_path / "foreground", f"folder:{pictures}", save_in_background=False, **common))
+    asked, copy, copied = threading.Event(), saving._copy, saving.Saver.copied
+
+    def late(pairs):
+        if threading.current_thread() is not threading.main_thread():
+            asked.wait(3)
+            asked.clear()
+        return copy(pairs)
+
+    def ask(saver):
+        asked.set()
+        copied(saver)
+
+    monkeypatch.setattr(saving, "_copy", late)
+    monkeypatch.setattr(saving.Saver, "copied", ask)
+    train(small(tmp_path / "background", f"folder:{pictures}", **common))
+    files = [
+        {
+            bundle.path.name: bundle.manifest.files["model.safetensors"]
+            for bundle in Run(tmp_path / name / "run").bundles()
+        }
+        for name in ("foreground", "background")
+    ]
+    assert len(files[0]) == 4
+    assert files[0] == files[1]
+
+
 def test_an_error_between_steps_saves_the_steps_so_far(tmp_path, pictures):
     """As when a picture goes bad: what is trained is kept, and goes on bit for bit once the picture is mended."""
 
@@ -309,10 +476,10 @@ def test_an_error_within_a_step_saves_nothing(tmp_path, pictures, monkeypatch):
     settings = small(tmp_path, f"folder:{pictures}", epochs=1)
 
     def fail(*_, **__):
-        raise RuntimeError("out of memory")
+        raise RuntimeError("a kernel failed")
 
-    monkeypatch.setattr("cutaway.train.loop.F.cross_entropy", fail)
-    with pytest.raises(RuntimeError, match="out of memory"):
+    monkeypatch.setattr("cutaway.train.recipe.losses.F.cross_entropy", fail)
+    with pytest.raises(RuntimeError, match="a kernel failed"):
         train(settings)
     assert Run(settings.out).bundle_paths() == []
 
@@ -422,3 +589,99 @@ def test_the_number_of_threads_is_set_and_put_back(tmp_path, pictures):
     trained = train(small(tmp_path, f"folder:{pictures}", epochs=1, threads=before + 1))
     assert trained.last.manifest.environment.threads == before + 1
     assert torch.get_num_threads() == before
+
+
+@pytest.mark.parametrize(
+    ("fails_at", "batch_size", "steps"),
+    [(9, 36, [10]), (7, 6, [*range(8, 18)])],
+    ids=["larger batches between epochs", "smaller batches within one"],
+)
+def test_an_overridden_batch_size_leaves_the_schedule_where_it_was(tmp_path, fails_at, batch_size, steps):
+    """Steps of two sizes were added up: the linear rate fell below zero, where training climbs the loss."""
+    data = (np.random.default_rng(0).integers(0, 256, (40, 6, 6), dtype=np.uint8), np.arange(40) % 2)
+    settings = TrainSettings(
+        network="linear", out=tmp_path / "run", epochs=4, batch_size=12, schedule="linear", warmup_steps=0, lr=1.0
+    )
+    seen = []
+
+    class Looks(Callback):
+        def on_step(self, event):
+            seen.append((event.step, event.lr))
+            if len(seen) == fails_at:
+                raise LookupError
+
+    with pytest.raises(LookupError):
+        train(settings, data=data, callbacks=[Looks()])  # 36 pictures: 3 steps an epoch
+    before = len(seen)
+    train(settings.changed(batch_size=batch_size), data=data, callbacks=[Looks()], override=["batch_size"])
+    after = seen[before:]
+    assert [step for step, _ in after] == steps
+    per_epoch = 36 // batch_size
+    left = [(len(after) - at) / (4 * per_epoch) for at in range(len(after))]
+    assert [lr for _, lr in after] == pytest.approx(left)
+
+
+def test_a_save_that_fails_in_the_background_stops_the_run_at_the_next_step(tmp_path, pictures, monkeypatch):
+    """Not only when the next bundle is due, which may be an epoch away."""
+    from cutaway.checkpoints import saving
+
+    def fail(*_):
+        raise BundleError("The disk is gone.")
+
+    seen = []
+
+    class Looks(Callback):
+        def on_step(self, event):
+            seen.append(event.step)
+            for thread in threading.enumerate():
+                if thread.name == "cutaway-save":
+                    thread.join(30)
+
+    monkeypatch.setattr(saving, "write_bundle", fail)
+    with pytest.raises(BundleError, match="The disk is gone"):
+        train(small(tmp_path, f"folder:{pictures}", save_every=2), callbacks=[Looks()])
+    assert seen == [1, 2, 3]
+
+
+def test_weights_that_are_no_numbers_are_not_trained_on(tmp_path, pictures):
+    from cutaway.checkpoints import write_bundle
+
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1)
+    with pytest.raises(Interrupted):
+        train(settings, track=stopping_after(2))
+    last = find(settings.out)
+    names = [name.removesuffix(".safetensors") for name in last.manifest.files]
+    tensors = {name: read_tensors(last.path, last.manifest, name) for name in names}
+    tensors["model"]["out.bias"][0] = float("nan")
+    last.path.rename(tmp_path / "before")
+    write_bundle(last.path, last.manifest, tensors)
+    descriptions = []
+
+    def track(items, description, total=None):
+        descriptions.append(description)
+        return iter(items)
+
+    with pytest.raises(BundleError, match=r"'out\.bias' of .* NaN"):
+        train(settings, track=track)
+    assert not [description for description in descriptions if description.startswith("epoch")]
+
+
+@pytest.mark.parametrize(
+    ("network", "equality"), [("lenet5", "rounding"), ("resnet-small", "statistical")], ids=["exact", "with dropout"]
+)
+@pytest.mark.parametrize("devices", [("cuda (H100)", "cpu"), ("cpu", "cuda (H100)")], ids=["to cpu", "to cuda"])
+def test_what_may_be_said_after_a_move_to_another_device(tmp_path, pictures, monkeypatch, network, equality, devices):
+    """Only told to be one: that a bundle of a GPU's computes the same within rounding takes a GPU to see."""
+    from cutaway.checkpoints.environment import environment
+
+    arguments = {"network_arguments": {"width": 4, "dropout": 0.5}} if network == "resnet-small" else {}
+    settings = small(tmp_path, f"folder:{pictures}", epochs=1, network=network, **arguments)
+    here = environment(torch.device("cpu"))
+    told = [here.model_copy(update={"device": device}) for device in devices]
+    monkeypatch.setattr("cutaway.train.session.environment", lambda _: told[0])
+    with pytest.raises(Interrupted):
+        train(settings, track=stopping_after(2))
+    monkeypatch.setattr("cutaway.train.session.environment", lambda _: told[1])
+    (entry,) = train(settings).last.manifest.resumed
+    assert (entry.step, entry.equality) == (2, equality)
+    assert entry.because == (f"the device was {devices[0]}, now {devices[1]}",)
