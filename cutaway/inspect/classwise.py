@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from cutaway.errors import InspectionError
+from cutaway.settings.labels import distinct
 
 
 class Answers(Protocol):
@@ -33,13 +34,15 @@ class ClassScore:
     Attributes:
         label: Its name.
         support: Samples of this class.
+        share: Of all samples.
         precision: Share of the samples taken for this class that are of it; NaN where none was.
         recall: Share of this class's samples that were recognised; NaN where there are none.
-        f1: Harmonic mean of the two; NaN where one of them is.
+        f1: Harmonic mean of the two, 0 where only one of them is a number; NaN where neither is.
     """
 
     label: str
     support: int
+    share: float
     precision: float
     recall: float
     f1: float
@@ -88,11 +91,28 @@ class ClassScores:
         )
 
     def most_confused(self, limit: int) -> list[int]:
-        """The classes with the most mistakes in their row and column, in class order; all where there are no more."""
+        """The classes of the largest confusions, those that are taken for each other side by side.
+
+        Where there are no more classes than `limit`, all of them in class order, and without mistakes the first.
+        Otherwise pairs are taken from the
+        largest confusion in both directions down until they name so many classes, which average linkage on the shares
+        of each other's samples then puts in order.
+        """
+        count = len(self.classes)
+        if count <= limit or np.trace(self.matrix) == self.num_samples:
+            return list(range(min(count, limit)))
         wrong = self.matrix.copy()
         np.fill_diagonal(wrong, 0)
-        order = np.argsort(-(wrong.sum(0) + wrong.sum(1)), kind="stable")[:limit]
-        return sorted(int(index) for index in order)
+        rows, columns = np.nonzero(np.triu(wrong + wrong.T))
+        chosen: dict[int, None] = {}
+        for pair in np.argsort(-(wrong + wrong.T)[rows, columns], kind="stable").tolist():
+            if len(chosen | dict.fromkeys((rows[pair], columns[pair]))) <= limit:
+                chosen |= dict.fromkeys((int(rows[pair]), int(columns[pair])))
+            if len(chosen) == limit:
+                break
+        found = sorted(chosen)
+        shares = wrong[np.ix_(found, found)] / np.maximum(self.matrix.sum(1)[found], 1)[:, None]
+        return [found[place] for place in _side_by_side(shares + shares.T)]
 
 
 def class_scores(answers: Answers, classes: Sequence[str]) -> ClassScores:
@@ -100,7 +120,7 @@ def class_scores(answers: Answers, classes: Sequence[str]) -> ClassScores:
 
     Args:
         answers: Logits [N, K] and labels [N].
-        classes: K names.
+        classes: K names; one that is there twice is numbered.
 
     Raises:
         InspectionError: The names don't fit the logits, or there is no sample.
@@ -111,6 +131,15 @@ def class_scores(answers: Answers, classes: Sequence[str]) -> ClassScores:
             f"{len(classes)} classes and {len(labels)} labels do not fit logits {list(logits.shape)}.",
             hint="Evaluate the network on a split with its own classes.",
         )
+    if not bool(logits.isfinite().all()):
+        broken = int((~logits.isfinite().all(1)).sum())
+        raise InspectionError(
+            f"The network's scores of {broken:,} of {len(labels):,} samples are not finite, so they name no class.",
+            hint="Have its weights diverged in training?",
+        )
+    if not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
+        raise InspectionError(f"A label is {int(labels.max())}, and there are {len(classes)} classes, from 0 on.")
+    classes = distinct(classes)
     count = len(classes)
     pairs = labels.cpu() * count + logits.argmax(1).cpu()
     matrix: npt.NDArray[np.int64] = pairs.bincount(minlength=count * count).reshape(count, count).numpy()
@@ -122,9 +151,10 @@ def class_scores(answers: Answers, classes: Sequence[str]) -> ClassScores:
             ClassScore(
                 label,
                 support,
+                support / len(labels),
                 right / taken if taken else float("nan"),
                 right / support if support else float("nan"),
-                2 * right / both if taken and support else float("nan"),
+                2 * right / both if both else float("nan"),
             )
         )
     return ClassScores(tuple(classes), int(np.trace(matrix)) / len(labels), matrix, tuple(scores))
@@ -154,3 +184,14 @@ def telling_samples(answers: Answers, *, right: int, wrong: int) -> tuple[list[i
     mistakes = torch.where(is_right, torch.full_like(confidence, -1), confidence).argsort(descending=True, stable=True)
     num_wrong = min(wrong, int((~is_right).sum()))
     return [index for _, _, index in sorted(ranked)[:right]], [int(index) for index in mistakes[:num_wrong]]
+
+
+def _side_by_side(closeness: npt.NDArray[np.float64]) -> list[int]:
+    """An order in which what is close stands close: float [M, M], symmetric -> M places."""
+    if len(closeness) < 3:
+        return list(range(len(closeness)))
+    from scipy.cluster.hierarchy import leaves_list, linkage
+
+    distances = closeness.max() - closeness
+    order = leaves_list(linkage(distances[np.triu_indices(len(distances), 1)], "average", optimal_ordering=True))
+    return [int(place) for place in order]

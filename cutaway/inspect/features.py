@@ -1,10 +1,11 @@
-"""What a network computes on the way: feature maps of pictures, and the kernels of the first convolution."""
+"""What a network computes on the way: feature maps of pictures."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 from cutaway.errors import InspectionError
 from cutaway.hooks import capture, untouched
 from cutaway.networks.target_layers import TargetLayer, find_target_layer, spatial_layers, stage_layers
+
+Rank = Literal["activation", "variance"]
 
 
 @dataclass(frozen=True)
@@ -31,28 +34,21 @@ class FeatureMaps:
         """How active each channel is on each picture, the mean of its absolute values: float32 [N, C]."""
         return self.maps.abs().mean((2, 3))
 
-    def strongest(self, picture: int, limit: int) -> list[int]:
-        """The most active channels on one picture, the strongest first."""
-        order = self.strength[picture].argsort(descending=True, stable=True)
+    @property
+    def variance(self) -> Tensor:
+        """How much each channel varies over the positions of each picture: float32 [N, C]."""
+        return self.maps.var((2, 3), correction=0)
+
+    def strongest(self, picture: int, limit: int, *, rank: Rank = "activation") -> list[int]:
+        """The most active channels on one picture, or the most varied, the first ones first; NaN comes last."""
+        by = self.strength if rank == "activation" else self.variance
+        order = by[picture].nan_to_num(-1.0).argsort(descending=True, stable=True)
         return [int(channel) for channel in order[:limit]]
 
     @property
     def silent(self) -> list[int]:
         """Channels that are zero everywhere on all of these pictures; on a whole data set they would be dead."""
         return [int(channel) for channel in (self.maps.abs().amax((0, 2, 3)) == 0).nonzero()[:, 0]]
-
-
-@dataclass(frozen=True)
-class Kernels:
-    """The first convolution's weights.
-
-    Attributes:
-        layer: Its name.
-        weights: float32 [C_out, C_in, h, w], on the CPU.
-    """
-
-    layer: str
-    weights: Tensor
 
 
 def feature_maps(
@@ -121,11 +117,3 @@ def _named(network: nn.Module, shape: tuple[int, int, int], name: str) -> tuple[
             hint=f"Layers: {', '.join(target.name for target in known)}.",
         )
     return found
-
-
-def first_kernels(network: nn.Module) -> Kernels | None:
-    """The weights of the first two-dimensional convolution, or None where there is none."""
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Conv2d):
-            return Kernels(name, module.weight.detach().float().cpu().clone())
-    return None

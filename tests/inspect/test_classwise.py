@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -41,9 +42,11 @@ def test_classes_without_samples_or_predictions_have_no_figures() -> None:
     answers = Answered(torch.tensor([[9.0, 0, 0], [9.0, 0, 0]]), torch.tensor([0, 1]))
     a, b, c = class_scores(answers, "abc").scores
     assert (a.recall, a.precision, a.f1) == (1, 0.5, pytest.approx(2 / 3))
-    assert b.recall == 0
+    assert (b.recall, b.f1) == (0, 0)
     assert math.isnan(b.precision)
     assert math.isnan(c.recall)
+    assert math.isnan(c.f1)
+    assert (a.share, b.share, c.share) == (0.5, 0.5, 0)
 
 
 def test_top_confusions_are_sorted_and_leave_out_what_was_right() -> None:
@@ -72,3 +75,11 @@ def test_names_that_do_not_fit_are_an_error() -> None:
         class_scores(answered(), "abcd")
     with pytest.raises(InspectionError, match="0 labels"):
         class_scores(Answered(torch.empty(0, 2), torch.empty(0).long()), "ab")
+
+
+def test_answers_that_are_no_numbers_name_no_class() -> None:
+    logits = torch.tensor([[1.0, 0.0], [float("nan"), 0.0]])
+    with pytest.raises(InspectionError, match="1 of 2 samples are not finite"):
+        class_scores(SimpleNamespace(logits=logits, labels=torch.tensor([0, 0])), ("a", "b"))
+    with pytest.raises(InspectionError, match="label is 2"):
+        class_scores(SimpleNamespace(logits=logits.nan_to_num(), labels=torch.tensor([0, 2])), ("a", "b"))

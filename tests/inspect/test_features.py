@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cutaway.errors import InspectionError, NetworkError
-from cutaway.inspect.features import FeatureMaps, feature_maps, first_kernels
+from cutaway.inspect.features import FeatureMaps, feature_maps
 from cutaway.networks.target_layers import TargetLayer
 
 
@@ -73,14 +73,14 @@ def test_what_cannot_be_shown_is_an_error_in_words() -> None:
         feature_maps(nn.Sequential(nn.Flatten(), nn.Linear(16, 2)), PICTURES)
 
 
-def test_first_kernels_are_a_copy() -> None:
-    net = network()
-    kernels = first_kernels(net)
-    assert kernels is not None
-    assert (kernels.layer, kernels.weights[:, 0, 0, 0].tolist()) == ("0", [1, -2, 0])
-    kernels.weights.zero_()
-    assert net[0].weight.any()
-    assert first_kernels(nn.Linear(1, 1)) is None
+def test_ranked_by_variance_a_bright_even_map_comes_after_a_faint_uneven_one() -> None:
+    maps = torch.zeros(1, 3, 1, 2)
+    maps[0, 0] = 9
+    maps[0, 2] = torch.tensor([[0.0, 2.0]])
+    found = FeatureMaps(TargetLayer("x", "nchw"), maps)
+    assert found.variance.tolist() == [[0, 0, 1]]
+    assert found.strongest(0, 3) == [0, 2, 1]
+    assert found.strongest(0, 3, rank="variance") == [2, 0, 1]
 
 
 def test_ties_keep_the_channels_order() -> None:

@@ -5,25 +5,24 @@ import math
 import subprocess
 import sys
 import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from PIL import Image
 
-from cutaway.inspect.classwise import class_scores
-from cutaway.inspect.features import FeatureMaps, Kernels
+from cutaway.inspect.canvas import grid, new_figure, plain
+from cutaway.inspect.features import FeatureMaps
 from cutaway.inspect.figures import (
-    draw_confusion,
     draw_feature_maps,
     draw_histograms,
     draw_kernels,
-    legible,
     pixels,
     png,
 )
 from cutaway.inspect.histograms import tensor_histogram
+from cutaway.inspect.kernels import Kernels
 from cutaway.inspect.tiles import fitted, kernel_tiles, map_tile, scale_of
 from cutaway.networks.target_layers import TargetLayer
 
@@ -44,6 +43,18 @@ def test_feature_maps_share_one_scale_with_a_colour_bar() -> None:
     assert bar.get_ylim() == (0, 8)
     shown = first.images[0].get_array()
     assert np.array_equal(shown[0, 0], map_tile(torch.tensor([[2.0, 8.0]]), scale_of(torch.tensor([0.0, 8.0])))[0, 0])
+
+
+def test_feature_maps_on_their_own_scales_have_a_colour_bar_each() -> None:
+    maps = torch.zeros(1, 3, 2, 2)
+    maps[0, 1] = torch.tensor([[0.0, 8.0], [0.0, 0.0]])
+    maps[0, 2] = torch.tensor([[0.0, 0.5], [0.0, 0.0]])
+    figure = draw_feature_maps(FeatureMaps(TargetLayer("layer1", "nchw"), maps), scaled="map", rank="variance")
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == ["1", "2", "0"]
+    # The faint one is as bright as the strong one, and only its bar tells them apart.
+    assert np.array_equal(drawn[0].images[0].get_array(), drawn[1].images[0].get_array())
+    assert [axes.get_ylim() for axes in figure.axes if axes not in drawn] == [(0, 8), (0, 0.5)]
 
 
 def test_scales_are_honest() -> None:
@@ -87,26 +98,6 @@ def test_histograms_name_what_is_not_finite() -> None:
     assert figure.axes[0].texts[0].get_text() == "1 NaN, 0 infinite"
 
 
-def test_the_confusion_matrix_has_the_truth_in_its_rows() -> None:
-    logits = torch.nn.functional.one_hot(torch.tensor([0, 1, 1]), 2).float()
-    figure = draw_confusion(class_scores(SimpleNamespace(logits=logits, labels=torch.tensor([0, 0, 1])), ["a", "b"]))
-    (axes,) = figure.axes
-    assert (axes.get_ylabel(), axes.get_xlabel()) == ("truth", "prediction")
-    # One of the two samples of class 0 (row 0) was taken for class 1 (column 1).
-    assert axes.images[0].get_array().tolist() == [[0.5, 0.5], [0, 1]]
-    assert axes.get_title() == "66.7% of 3 recognised"
-
-
-def test_names_in_any_script_are_drawn_or_numbered() -> None:
-    names = ["$x^$", "кот", "\U0001f980\u9f98"]
-    answers = SimpleNamespace(logits=torch.eye(3), labels=torch.arange(3))
-    figure = draw_confusion(class_scores(answers, names))
-    labels = [text.get_text() for text in figure.axes[0].get_yticklabels()]
-    assert labels[:2] == names[:2]
-    assert labels[2] == legible(names[2], "class 2")
-    png(figure)
-
-
 def test_figures_become_files_and_pixels_without_pyplot() -> None:
     figure = draw_histograms([tensor_histogram("w", torch.randn(10))])
     image = Image.open(io.BytesIO(png(figure, dpi=50)))
@@ -118,3 +109,24 @@ def test_figures_become_files_and_pixels_without_pyplot() -> None:
 def test_no_global_state_of_pyplot_is_touched() -> None:
     code = "import sys, cutaway.inspect.figures; sys.exit('matplotlib.pyplot' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("name", ["$x$", "a_b$", "$\\frac{$ and $", "\\$5", "$^2$\N{EGYPTIAN HIEROGLYPH A001}"])
+def test_names_of_strangers_are_no_formulas_wherever_they_stand(name: str) -> None:
+    figure = new_figure(4, 3)
+    figure.suptitle(name)
+    (axes,) = grid(figure, 1, 1)
+    axes.plot([1, 2], [1, 1000], label=name)
+    axes.set_yscale("log")
+    axes.set_title(name, loc="left")
+    axes.set_xticks([1, 2], [plain(name)] * 2)
+    axes.legend(title=name)
+    axes.text(1, 10, name)
+    assert png(figure)
+    shown = [text for text in figure.findobj(Text) if "\\mathdefault" not in text.get_text()]
+    assert sum(text.get_text() == plain(name) for text in shown) >= 7
+    assert not any(text.get_parse_math() for text in shown if text.get_text())
+    # The numbers of a logarithmic axis are formulas, and stay such.
+    formulas = [label for label in axes.yaxis.get_ticklabels() if "$" in label.get_text()]
+    assert formulas
+    assert all(label.get_parse_math() for label in formulas)

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from cutaway.errors import InspectionError
-from cutaway.inspect.histograms import gradient_histograms, tensor_histogram, weight_histograms
+from cutaway.inspect.histograms import bias_histograms, gradient_histograms, tensor_histogram, weight_histograms
 
 
 def test_counts_and_moments_agree_with_numpy() -> None:
@@ -44,3 +44,29 @@ def test_gradients_are_read_where_there_are_some() -> None:
     network[0](torch.tensor([[2.0, 4.0]])).sum().backward()
     (found,) = gradient_histograms(network, bins=2)
     assert (found.name, found.mean, found.counts.tolist()) == ("0.weight", 3, [1, 1])
+
+
+def test_values_too_close_together_for_the_bins() -> None:
+    found = tensor_histogram("w", torch.tensor([1.0, 1 + 2**-52], dtype=torch.float64))
+    assert found.num_finite == 2
+    assert len(found.edges) == 49
+    assert all(left < right for left, right in zip(found.edges, found.edges[1:], strict=False))
+    assert (found.smallest, found.largest) == (1, 1 + 2**-52)
+
+
+@pytest.mark.filterwarnings("error")
+def test_values_near_the_end_of_float64() -> None:
+    found = tensor_histogram("w", torch.tensor([-1.7e308, 1.7e308, 1.7e308, 1.7e308], dtype=torch.float64), bins=2)
+    assert found.counts.tolist() == [1, 3]
+    assert found.edges.tolist() == [-1.7e308, 0, 1.7e308]
+    assert found.mean == pytest.approx(0.85e308)
+    assert found.std == pytest.approx(1.7e308 * (math.sqrt(3) / 2))
+    assert found.quantiles[2] == pytest.approx(1.7e308)
+    assert found.num_outliers == 0
+
+
+@pytest.mark.parametrize("histograms", [weight_histograms, bias_histograms, gradient_histograms])
+def test_layers_without_shapes_are_refused_in_words(histograms: object) -> None:
+    assert callable(histograms)
+    with pytest.raises(InspectionError, match="no shape yet"):
+        histograms(nn.Sequential(nn.LazyLinear(2)))

@@ -3,13 +3,28 @@ from __future__ import annotations
 import csv
 import io
 import json
+from dataclasses import replace
 
 import pytest
+import torch
 from rich.console import Console
-from torch import nn
+from torch import Tensor, nn
 
-from cutaway.inspect.layer_rendering import byte_count, count, display_rows, to_csv, to_json, to_markdown, to_rich
-from cutaway.inspect.layers import LayerTable, layer_table
+from cutaway.errors import InspectionError
+from cutaway.inspect.layer_rendering import (
+    COLUMNS,
+    byte_count,
+    count,
+    display_rows,
+    display_totals,
+    memory_sentence,
+    to_csv,
+    to_html,
+    to_json,
+    to_markdown,
+    to_rich,
+)
+from cutaway.inspect.layers import LayerTable, TrainingMemory, layer_table
 
 
 @pytest.fixture
@@ -33,16 +48,16 @@ GOLDEN = """\
 Sequential on 1×1×8×8: 423 parameters (1.69 kB with buffers), 3.6 k multiply-accumulates and 1.17 kB of activations \
 per picture.
 
-| # | layer | type | input | output | parameters | MACs | activations |
-| ---: | --- | --- | --- | --- | ---: | ---: | ---: |
-| 1 | 0 | Conv2d | 1×1×8×8 | 1×2×6×6 | 20 | 648 | 288 B |
-| 2 | 1.0 | Conv2d | 1×2×6×6 | 1×2×6×6 | 38 | 1.3 k | 288 B |
-| 3 | 1.1 | ReLU | 1×2×6×6 | 1×2×6×6 |  |  | 288 B |
-| 4 | 1.2 | Conv2d | 1×2×6×6 | 1×2×6×6 | those of 1.0 | 1.3 k | 288 B |
-| 5 | 2 | Identity | 1×2×6×6 | 1×2×6×6 |  |  |  |
-| 6 | 3 | Flatten | 1×2×6×6 | 1×72 |  |  |  |
-| 7 | 4 | Linear | 1×72 | 1×5 | 365 frozen | 360 | 20 B |
-|  | **total** |  |  |  | **423 (365 frozen)** | **3.6 k** | **1.17 kB** |
+| # | layer | type | input | output | parameters | MACs | activations | receptive field | stride |
+| ---: | --- | --- | --- | --- | ---: | ---: | ---: | --- | --- |
+| 1 | 0 | Conv2d | 1×1×8×8 | 1×2×6×6 | 20 | 648 | 288 B | 3 | 1 |
+| 2 | 1.0 | Conv2d | 1×2×6×6 | 1×2×6×6 | 38 | 1.3 k | 288 B | 5 | 1 |
+| 3 | 1.1 | ReLU | 1×2×6×6 | 1×2×6×6 |  |  | 288 B | 5 | 1 |
+| 4 | 1.2 | Conv2d | 1×2×6×6 | 1×2×6×6 | those of 1.0 | 1.3 k | 288 B | 7 | 1 |
+| 5 | 2 | Identity | 1×2×6×6 | 1×2×6×6 |  |  |  | 7 | 1 |
+| 6 | 3 | Flatten | 1×2×6×6 | 1×72 |  |  |  | 7 | 1 |
+| 7 | 4 | Linear | 1×72 | 1×5 | 365 frozen | 360 | 20 B | – | – |
+|  | **total** |  |  |  | **423 (365 frozen)** | **3.6 k** | **1.17 kB** |  |  |
 """
 
 
@@ -57,7 +72,7 @@ def test_the_terminal_shows_every_row_and_no_markup(table: LayerTable) -> None:
     assert all(row.kind in shown for row in table.rows)
     assert "423 (365 frozen)" in shown
     hostile = layer_table(nn.Sequential(nn.ReLU()), (1,))
-    hostile = type(hostile)("[bold]Net", hostile.input_shape, hostile.rows, hostile.totals)
+    hostile = replace(hostile, network="[bold]Net")
     console.print(to_rich(hostile, nested=True))
     assert "[bold]Net" in console.file.getvalue()
 
@@ -73,7 +88,72 @@ def test_json_and_csv_hold_exact_numbers_that_add_up(table: LayerTable) -> None:
     read = list(csv.DictReader(io.StringIO(to_csv(table))))
     assert len(read) == len(table.rows)
     assert sum(int(row["trainable"]) + int(row["frozen"]) for row in read) == 423
-    assert read[1]["output_shapes"] == "1x2x6x6"
+    assert (read[1]["output_shapes"], read[1]["receptive_field"], read[1]["field_stride"]) == ("1x2x6x6", "3 3", "1 1")
+    assert (read[0]["receptive_field"], read[-1]["frozen"]) == ("", "365")
+
+
+def test_json_and_csv_hold_the_chosen_columns_alone(table: LayerTable) -> None:
+    columns = ["layer", "output", "macs", "field", "parameters"]
+    lines = list(csv.reader(io.StringIO(to_csv(table, columns))))
+    assert lines[0] == columns
+    row = table.rows[1]
+    assert lines[2] == [row.name, "1x2x6x6", str(row.macs), "3 3", str(row.trainable + row.frozen)]
+    loaded = json.loads(to_json(table, None, columns))
+    assert list(loaded["rows"][1].items()) == [
+        *(("layer", row.name), ("output", [[1, 2, 6, 6]]), ("macs", row.macs)),
+        *(("field", [3, 3]), ("parameters", row.trainable + row.frozen)),
+    ]
+    assert loaded["totals"]["macs"] == table.totals.macs
+    to_csv(table, list(COLUMNS))
+    with pytest.raises(InspectionError, match="no column 'colour'"):
+        to_csv(table, ["colour"])
+
+
+def test_columns_are_chosen_and_add_up(table: LayerTable) -> None:
+    columns = ("layer", "trainable", "frozen", "bytes", "offset", "dtype", "device", "calls")
+    rows = display_rows(table, columns=columns)
+    assert rows[0] == ("0", "20", "", "80 B", "0", "float32", "cpu", "1")
+    assert rows[1] == ("1.0", "38", "", "152 B", "-1", "float32", "cpu", "1")
+    assert display_totals(table, columns) == ("total", "58", "365", "1.69 kB", "", "", "", "")
+    with pytest.raises(InspectionError, match="no column 'colour'"):
+        display_rows(table, columns=["colour"])
+
+
+def test_operations_in_flat_and_nested_form() -> None:
+    class Head(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(4, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.relu(self.linear(torch.flatten(x, 1)))
+
+    table = layer_table(nn.Sequential(Head()), (1, 2, 2))
+    columns = ("order", "layer", "type")
+    flat = [("1", "0.linear", "Linear"), ("2", "0:relu#0", "relu")]
+    assert display_rows(table, columns=columns) == flat
+    nested = ["(Sequential)", "  0", "    flatten#0", "    linear", "    relu#0"]
+    assert [cells[1] for cells in display_rows(table, nested=True, columns=columns)] == nested
+
+
+def test_the_page_escapes_names_and_needs_no_network(table: LayerTable) -> None:
+    hostile = replace(table, network="<script>alert(1)</script>")
+    page = to_html(hostile, nested=True, notes=["5 < 6"])
+    assert "<script" not in page
+    assert "&lt;script&gt;" in page
+    assert "5 &lt; 6" in page
+    assert "http" not in page
+    assert page.count("<tr>") == len(table.rows) + 2
+    assert "<td class=num>423 (365 frozen)</td>" in page
+
+
+def test_memory_in_a_sentence_and_as_json(table: LayerTable) -> None:
+    memory = TrainingMemory(32, "AdamW", 1000, 1000, 2000, 3_000_000, 400, (("1", 3_000_000),))
+    assert memory_sentence(memory) == (
+        "Training with AdamW at a batch size of 32 keeps about 3 MB: 1 kB of weights and buffers, 1 kB of gradients, "
+        "2 kB of optimizer state, 3 MB of activations for the backward pass and 400 B of input."
+    )
+    assert json.loads(to_json(table, memory))["training_memory"]["saved_bytes"] == 3_000_000
 
 
 def test_csv_cells_never_start_a_formula() -> None:

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import base64
+import io
 import re
+from dataclasses import replace
+from functools import cache
 from html.parser import HTMLParser
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,12 +13,27 @@ import numpy as np
 import pytest
 import torch
 from jinja2 import UndefinedError
+from PIL import Image
+from skimage.data import astronaut
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from cutaway.cli.inspecting import report as report_command
 from cutaway.datasets import Split
-from cutaway.errors import NetworkError
-from cutaway.inspect.report import Explanation, ReportData, SampleView, render_report, write_report
-from cutaway.inspect.report_assembly import report_on
+from cutaway.errors import InspectionError, NetworkError
+from cutaway.inspect.event_files import EventFiles
+from cutaway.inspect.faithfulness import MethodComparison
+from cutaway.inspect.report import (
+    SECTIONS,
+    Report,
+    Section,
+    render_report,
+    report_on,
+    trust,
+    write_events,
+    write_report,
+)
+from cutaway.inspect.report.decisions import Explanation, SampleView, content
 from cutaway.preprocessing.spec import Preprocessing
 
 CLASSES = ("كلب", "猫", "<script>alert(1)</script>", "a\"b' onmouseover='x'")
@@ -41,8 +60,12 @@ def answers(net: nn.Module, samples: Split) -> SimpleNamespace:
     return SimpleNamespace(logits=logits, labels=torch.from_numpy(samples.labels))
 
 
-def gathered(net: nn.Module | None = None) -> ReportData:
-    net = net or network()
+@cache
+def gathered() -> Report:
+    return gathered_of(network())
+
+
+def gathered_of(net: nn.Module, sections: tuple[str, ...] | None = None) -> Report:
     samples = split()
     return report_on(
         net,
@@ -57,6 +80,7 @@ def gathered(net: nn.Module | None = None) -> ReportData:
             {"epoch": 2, "train_loss": 0.5, "valid_loss": 1.2},
         ],
         environment={"torch": "9.9"},
+        sections=sections,
     )
 
 
@@ -91,7 +115,7 @@ def test_a_report_is_one_well_formed_file_that_fetches_nothing() -> None:
     assert page.open == []
     sources = [value for _, attrs in page.tags for name, value in attrs.items() if name in ("src", "href") and value]
     assert sources
-    assert all(source.startswith(("data:image/png;base64,", "#")) for source in sources)
+    assert all(source.startswith(("data:image/png;base64,", "data:image/jpeg;base64,", "#")) for source in sources)
     assert "url(" not in html
     assert "http" not in html.replace("http-equiv", "")
     anchors = {attrs.get("id") for _, attrs in page.tags}
@@ -109,44 +133,42 @@ def test_names_in_any_script_are_text_and_never_markup() -> None:
 
 
 def test_all_sections_are_there_and_empty_ones_are_left_out() -> None:
-    def sections(data: ReportData) -> list[str | None]:
+    def sections(data: Report) -> list[str | None]:
         return [attrs["id"] for tag, attrs in Reader(render_report(data)).tags if tag == "section"]
 
-    everything = ["samples", "scores", "curves", "layers", "kernels", "features", "weights", "settings", "environment"]
-    assert sections(gathered()) == everything
-    assert sections(ReportData("nothing")) == []
+    assert sections(gathered()) == [key for key in SECTIONS if key not in ("augmented", "history")]
+    assert sections(Report("nothing")) == []
 
 
 def test_the_figures_in_the_report_are_those_of_the_network() -> None:
     data = gathered()
-    assert data.scores is not None
-    assert data.layers is not None
-    assert data.headline["test accuracy"] == f"{data.scores.accuracy:.1%}"
+    assert data.headline["test accuracy"] == f"{data['scores']['scores'].accuracy:.1%}"
     assert data.headline["parameters"] == "836"
-    assert data.target_layer == "2"
-    assert len(data.samples) == 12
-    for view in data.samples:
+    assert data["samples"]["target_layer"] == "2"
+    assert len(data["samples"]["views"]) == 12
+    for view in data["samples"]["views"]:
         assert view.picture.shape == (16, 16, 1)
         assert [explanation.label == view.truth for explanation in view.explanations] == (
             [True] if view.is_right else [False, True]
         )
     text = Reader(render_report(data)).text
-    assert f"{data.layers.totals.parameters:,}" in text
+    assert "836" in text
     assert "Rows are the truth" in text
 
 
 def test_a_map_without_evidence_says_so() -> None:
-    views = (SampleView(np.zeros((8, 8, 3), np.uint8), None, (Explanation("cat", 0.5, None),)),)
-    page = Reader(render_report(ReportData("x", samples=views, target_layer="conv")))
+    views = [SampleView(np.zeros((8, 8, 3), np.uint8), None, (Explanation("cat", 0.5, None),))]
+    page = Reader(render_report(Report("x", sections=(Section("samples", "Why", content(views, "conv")),))))
     assert "nothing here speaks for it" in page.text
     assert sum(tag == "img" for tag, _ in page.tags) == 1
 
 
 def test_a_network_without_maps_has_a_report_without_maps() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(256, 4))
-    data = gathered(net)
-    assert (data.target_layer, data.features, data.kernels) == (None, (), None)
-    assert all(explanation.overlay is None for view in data.samples for explanation in view.explanations)
+    data = gathered_of(net)
+    assert data["samples"]["target_layer"] is None
+    assert not {"features", "kernels"} & {section.key for section in data.sections}
+    assert all(explanation.overlay is None for view in data["samples"]["views"] for explanation in view.explanations)
     html = render_report(data)
     assert "Grad-CAM" not in html
     assert "no layer that a class activation map could be read at" in html
@@ -159,7 +181,13 @@ def test_many_classes_show_the_most_confused_ones() -> None:
     net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.ReLU(), nn.Flatten(), nn.Linear(392, 100))
     samples = split(200)
     data = report_on(
-        net, PREPROCESSING, [f"class {i}" for i in range(100)], samples, answers(net, samples), title="many"
+        net,
+        PREPROCESSING,
+        [f"class {i}" for i in range(100)],
+        samples,
+        answers(net, samples),
+        title="many",
+        sections=["scores"],
     )
     html = render_report(data)
     assert "Of 100 classes, the 24 with the most mistakes." in html
@@ -171,21 +199,149 @@ def test_the_network_is_left_as_it_was() -> None:
     before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
     samples = split()
     given = answers(network(), samples)
-    report_on(net, PREPROCESSING, CLASSES, samples, given, title="x")
+    everything = report_on(net, PREPROCESSING, CLASSES, samples, given, title="x")
+    assert len(everything.sections) > 8
     assert all(module.training for module in net.modules())
     assert all(torch.equal(tensor, before[name]) for name, tensor in net.state_dict().items())
     assert not any(module._forward_hooks for module in net.modules())
 
 
 def test_it_is_written_whole_into_a_file_or_a_folder(tmp_path: Path) -> None:
-    data = ReportData("x")
+    data = Report("x")
     assert write_report(tmp_path / "a.html", data) == tmp_path / "a.html"
     written = write_report(tmp_path / "new" / "report", data)
     assert written == tmp_path / "new" / "report" / "index.html"
     assert written.read_text(encoding="utf-8") == render_report(data)
     assert [path.name for path in written.parent.iterdir()] == ["index.html"]
-    broken = ReportData("y", headline=3)  # type: ignore[arg-type]
+    broken = Report("y", headline=3)  # type: ignore[arg-type]
     with pytest.raises(UndefinedError):
         write_report(tmp_path / "a.html", broken)
     assert "<h1" in (tmp_path / "a.html").read_text(encoding="utf-8")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "new"]
+
+
+def test_sections_are_chosen_by_name() -> None:
+    net, samples = network(), split()
+    chosen = report_on(
+        net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x", sections=["weights", "layers"]
+    )
+    assert [section.key for section in chosen.sections] == ["layers", "weights"]
+    with pytest.raises(InspectionError, match="no section 'wieghts'"):
+        report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x", sections=["wieghts"])
+
+
+def test_the_command_s_help_names_every_section() -> None:
+    source = Path(report_command.__file__).read_text(encoding="utf-8")
+    described = source[source.index("Only these") :].split('"""')[0].rpartition(":")[2]
+    assert described.rstrip(".\n").split() == list(SECTIONS)
+
+
+def test_its_figures_go_to_tensorboard(tmp_path: Path) -> None:
+    with EventFiles(tmp_path, step=7) as events:
+        write_events(events, gathered())
+    found = EventAccumulator(str(tmp_path), size_guidance={"images": 0})
+    found.Reload()
+    tags = found.Tags()
+    assert {"inspect/confusion", "inspect/first kernels", "inspect feature maps/2"} <= set(tags["images"])
+    assert sum(tag.startswith("inspect pictures/") and " for " not in tag for tag in tags["images"]) == 12
+    assert tags["histograms"] == ["inspect weights/0/weight", "inspect weights/5/weight"]
+    assert found.Images("inspect/confusion")[0].step == 7
+
+
+def test_a_network_that_costs_too_much_to_measure_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, samples = network(), split()
+    given = {"title": "x", "sections": ["trust"]}
+    measured = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    rows = measured["trust"]["comparison"]["rows"]
+    assert [row["method"] for row in rows if not row["is_reference"]] == measured["trust"]["methods"]
+    assert any(row["is_reference"] for row in rows)
+    monkeypatch.setattr(trust, "_BUDGET", 1e6)
+    left_out = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    assert left_out["trust"]["comparison"] is None
+    assert "cutaway inspect faithfulness" in Reader(render_report(left_out)).text
+
+
+def test_fewer_pictures_than_chance_can_be_told_of_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, samples = network(), split()
+    given = {"title": "x", "sections": ["trust"]}
+    for most, measured in ((4, False), (5, True)):
+        monkeypatch.setattr(trust, "MOST_MEASURED", most)
+        found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+        assert (found["trust"]["comparison"] is not None) is measured
+
+
+def test_a_network_that_mixes_pictures_is_told_of() -> None:
+    mixing = network()
+    mixing[1] = nn.BatchNorm2d(4, track_running_stats=False)
+    section = render_report(gathered_of(mixing, ("trust",)))
+    assert "&#39;1&#39; normalises by the batch&#39;s own statistics" in section
+    assert "Pictures mix" not in render_report(gathered())
+
+
+def test_dead_channels_are_named() -> None:
+    net, samples = network(), split()
+    with torch.no_grad():
+        net[1].weight[2] = 0
+        net[1].bias[2] = -1
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x", sections=["channels"])
+    (odd,) = found["channels"]["odd"]
+    assert (odd.layer, odd.num_channels, odd.dead) == ("2", 4, "1: 2")
+    assert "dead" in Reader(render_report(found)).text
+
+
+def test_a_report_of_photos_stays_small() -> None:
+    photo = astronaut()[:224, :224]
+    explanations = tuple(Explanation(name, 0.5, photo) for name in ("a", "b"))
+    views = [SampleView(photo, "a", explanations)] * 19
+    html = render_report(Report("x", sections=(Section("samples", "Why", content(views, "conv")),)))
+    assert 57 * 5_000 < len(html) < 57 * 40_000
+    first = html.index("data:image/jpeg;base64,") + len("data:image/jpeg;base64,")
+    drawn = Image.open(io.BytesIO(base64.b64decode(html[first : html.index('"', first)])))
+    assert np.abs(np.asarray(drawn).astype(int) - photo).mean() < 4
+
+
+def test_a_diverged_network_has_a_report_without_answers() -> None:
+    net, samples = network(), split()
+    torch.nn.init.constant_(net[5].bias, float("nan"))
+    told = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x")
+    keys = {section.key for section in told.sections}
+    assert {"layers", "weights", "features"} <= keys
+    assert not {"samples", "trust", "scores", "calibration", "embedding"} & keys
+    assert "not finite" in told.headline["test accuracy"]
+    assert "not finite" in Reader(render_report(told)).text
+
+
+def test_a_collapsed_network_has_a_report_without_a_map() -> None:
+    net, samples = network(), split()
+    torch.nn.init.constant_(net[1].bias, -100.0)
+    told = report_on(
+        net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x", sections=["embedding", "scores"]
+    )
+    assert [section.key for section in told.sections] == ["scores"]
+
+
+def test_names_that_are_twice_there_and_names_that_turn_the_text_are_told_apart() -> None:
+    net, samples = network(), split()
+    names = ("crane", "crane", "a\u202eb\x00", "d")
+    told = report_on(net, PREPROCESSING, names, samples, answers(net, samples), title="x", sections=["scores"])
+    html = render_report(told)
+    assert "crane (2)" in html
+    assert not {"\u202e", "\x00"} & set(html)
+    assert all(found.examples for found in told["scores"]["confusions"])
+
+
+def test_a_method_that_a_map_knowing_nothing_equals_is_told() -> None:
+    values = torch.tensor([[[0.5, 0.5]], [[0.2, 0.3]], [[0.4, 0.5]], [[0.9, 0.7]]])
+    found = MethodComparison(
+        ("good", "bad", "centre", "random pixels"),
+        ("insertion",),
+        values,
+        ("centre", "random pixels"),
+        {},
+        torch.zeros(2),
+    )
+    assert trust._doubt(found, "good", "insertion") == "random pixels is as good"
+    lower = replace(found, metrics=("deletion",))
+    assert trust._doubt(lower, "good", "deletion") == "centre is as good"
+    assert trust._doubt(lower, "centre", "deletion") == ""
+    assert trust._doubt(lower, "bad", "deletion") in ("", "not told from chance")

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 from cutaway.datasets import Split
-from cutaway.inspect.report import write_report
-from cutaway.inspect.report_assembly import report_on
+from cutaway.inspect.report import report_on, write_report
 from cutaway.preprocessing.spec import Preprocessing
 
 pytestmark = pytest.mark.browser

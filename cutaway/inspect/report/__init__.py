@@ -1,0 +1,16 @@
+"""Everything about a trained network in one HTML file: a file for each group of sections, and one that joins them."""
+
+from cutaway.inspect.report.document import Report, Section, render_report, write_report
+from cutaway.inspect.report.events import write_events
+from cutaway.inspect.report.gathering import SECTIONS, report_of_bundle, report_on
+
+__all__ = [
+    "SECTIONS",
+    "Report",
+    "Section",
+    "render_report",
+    "report_of_bundle",
+    "report_on",
+    "write_events",
+    "write_report",
+]

@@ -1,0 +1,150 @@
+"""Section: the same pictures by several methods, and which of these to believe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor, nn
+
+from cutaway.errors import InspectionError, NetworkError
+from cutaway.heatmaps import is_empty, overlay
+from cutaway.inspect.attribution import attribute
+from cutaway.inspect.class_activation import METHODS as CAM_METHODS
+from cutaway.inspect.class_activation import class_activation_maps
+from cutaway.inspect.faithfulness import METRICS, MethodComparison, compare_methods
+from cutaway.inspect.report.document import PICTURE_SIDE
+from cutaway.inspect.report.subject import Subject
+from cutaway.inspect.tiles import fitted
+from cutaway.networks.target_layers import TargetLayer
+from cutaway.preprocessing.spec import Pixels
+
+SHOWN, MOST_MEASURED, FEWEST_MEASURED = 4, 16, 5
+MEASURED_BY = ("deletion", "insertion")
+# Of a network's multiply-accumulates: some ten seconds to a minute on a few cores.
+_BUDGET = 1.5e12
+_RUNS_PER_PICTURE = 500
+
+Explain = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One picture by every method.
+
+    Attributes:
+        picture: uint8 [H, W, 1 or 3], what the network saw.
+        label: The class that is explained, the network's own answer.
+        overlays: uint8 [H, W, 3] by method; None where nothing speaks for the class.
+    """
+
+    picture: Pixels
+    label: str
+    overlays: Mapping[str, Pixels | None]
+
+
+def gather(subject: Subject) -> Mapping[str, Any] | None:
+    """Maps of some pictures side by side, and how faithful each method is as far as that can be afforded."""
+    recognised, mistaken = subject.recognised_and_mistaken
+    chosen = [*mistaken[: SHOWN // 2], *recognised][:MOST_MEASURED]
+    if not chosen:
+        return None
+    pictures = [subject.picture(index) for index in chosen]
+    inputs, answers = subject.inputs(pictures), subject.answers.logits[chosen].argmax(1).cpu()
+    explainers = _explainers(subject)
+    try:
+        maps = {name: explain(inputs[:SHOWN], answers[:SHOWN]) for name, explain in explainers.items()}
+    except (InspectionError, NetworkError):
+        return None  # a network that gradients cannot be taken of
+    rows = [
+        Row(
+            pictures[at],
+            subject.classes[int(answers[at])],
+            {name: _drawn(pictures[at], found[at].detach().cpu().numpy()) for name, found in maps.items()},
+        )
+        for at in range(min(SHOWN, len(chosen)))
+    ]
+    return {
+        "rows": rows,
+        "methods": list(maps),
+        "comparison": _measured(subject, inputs, answers, explainers),
+        "alone": subject.alone,
+    }
+
+
+def _measured(
+    subject: Subject, inputs: Tensor, answers: Tensor, explainers: Mapping[str, Explain]
+) -> Mapping[str, Any] | None:
+    affordable = int(_BUDGET / max(1, subject.table.totals.macs) / _RUNS_PER_PICTURE)
+    number = min(affordable, len(inputs))
+    if number < FEWEST_MEASURED:
+        return None
+    found = compare_methods(
+        subject.network,
+        inputs[:number],
+        explainers,
+        answers[:number],
+        metrics=MEASURED_BY,
+        preprocessing=subject.preprocessing,
+        track=subject.track,
+    )
+    return {
+        "num_pictures": found.num_pictures,
+        "metrics": [METRICS[metric] for metric in found.metrics],
+        "best": [found.best(metric) for metric in found.metrics],
+        "rows": [_table_row(found, number, method) for number, method in enumerate(found.methods)],
+    }
+
+
+def _table_row(found: MethodComparison, number: int, method: str) -> Mapping[str, Any]:
+    cells = [
+        (
+            float(found.mean[number, column]),
+            float(found.standard_error[number, column]),
+            _doubt(found, method, metric),
+        )
+        for column, metric in enumerate(found.metrics)
+    ]
+    return {"method": method, "is_reference": method in found.references, "cells": cells}
+
+
+def _doubt(found: MethodComparison, method: str, metric: str) -> str:
+    """Why a figure speaks for nothing: a map that knows nothing is as good, or chance is not ruled out."""
+    if method in found.references:
+        return ""
+    column = found.metrics.index(metric)
+    sign = 1 if METRICS[metric].higher_is_better else -1
+    own = sign * float(found.mean[found.methods.index(method), column])
+    others = {name: sign * float(found.mean[found.methods.index(name), column]) for name in found.references}
+    best = max(others, key=lambda name: others[name])
+    if others[best] >= own:
+        return f"{best} is as good"
+    return "" if found.beats_random(method, metric) else "not told from chance"
+
+
+def _explainers(subject: Subject) -> Mapping[str, Explain]:
+    methods: dict[str, Explain] = {}
+    if subject.target is not None:
+        for name in ("grad-cam", "hirescam", "layercam"):
+            methods[CAM_METHODS[name].title] = partial(_cam, subject.network, name, subject.target)
+    for name in ("saliency", "integrated-gradients"):
+        methods[name.replace("-", " ")] = partial(_attributed, subject.network, name)
+    return methods
+
+
+def _cam(network: nn.Module, method: str, target: TargetLayer, pictures: Tensor, classes: Tensor) -> Tensor:
+    return class_activation_maps(network, pictures, method, target, class_index=classes).maps
+
+
+def _attributed(network: nn.Module, method: str, pictures: Tensor, classes: Tensor) -> Tensor:
+    return attribute(network, pictures, method, classes).heatmap
+
+
+def _drawn(picture: Pixels, heatmap: npt.NDArray[np.floating]) -> Pixels | None:
+    if not np.isfinite(heatmap).all() or is_empty(heatmap):
+        return None
+    return overlay(fitted(picture, PICTURE_SIDE), heatmap, opacity=0.6)
