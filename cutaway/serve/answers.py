@@ -22,7 +22,10 @@ class ScoreAnswer(BaseModel):
 
 
 class HeatmapAnswer(BaseModel):
-    """Grad-CAM over what the network saw, row by row, raw: 0 is no evidence, the scale is that of the logits."""
+    """The heat-map over what the network saw, row by row, raw: 0 is no evidence, the scale is that of the logits.
+
+    The model's `method_title` says how it is computed.
+    """
 
     height: int
     width: int
@@ -38,6 +41,7 @@ class PictureAnswer(BaseModel):
         height: Of the decoded picture, in pixels.
         top: The most probable classes, best first.
         explained: The class that the heat-map explains; null without one.
+        note: Says so where nothing in the picture speaks for that class, and the heat-map is empty.
         overlay: A PNG as a data URI: the part of the picture that the network saw, under the heat-map.
         heatmap: The heat-map as numbers.
     """
@@ -47,6 +51,7 @@ class PictureAnswer(BaseModel):
     height: int
     top: list[ScoreAnswer]
     explained: ScoreAnswer | None = None
+    note: str | None = None
     overlay: str | None = None
     heatmap: HeatmapAnswer | None = None
 
@@ -72,6 +77,7 @@ class ModelAnswer(BaseModel):
     classes: list[str]
     explains: bool
     method: str | None
+    method_title: str | None
     target_layer: str | None
     preprocessing: Preprocessing
     bundle: str
@@ -105,6 +111,7 @@ def describe_model(classifier: Classifier) -> ModelAnswer:
         classes=list(metadata.classes),
         explains=metadata.explains,
         method=metadata.method,
+        method_title=metadata.title or None,
         target_layer=metadata.target_layer,
         preprocessing=metadata.preprocessing,
         bundle=metadata.bundle,
@@ -138,8 +145,10 @@ def describe_prediction(
     heatmap = prediction.heatmap
     if heatmap is None:
         return answer
+    if prediction.heatmap_faint and prediction.explained is not None:
+        answer.note = f"Nothing in this picture speaks for {prediction.explained.label}."
     if explain == "overlay":
-        answer.overlay = data_uri(heatmaps.overlay(view(image, preprocessing), heatmap))
+        answer.overlay = data_uri(heatmaps.overlay(view(image, preprocessing), heatmap, faint=prediction.heatmap_faint))
     elif explain == "numbers":
         height, width = heatmap.shape
         answer.heatmap = HeatmapAnswer(height=height, width=width, values=heatmap.tolist())

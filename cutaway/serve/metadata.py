@@ -16,8 +16,12 @@ from pydantic_core import from_json, to_json
 
 from cutaway.errors import ServingError
 from cutaway.preprocessing.spec import Preprocessing
+from cutaway.serve.external_data import ExternalData
 
 FORMAT_VERSION = 1
+
+Precision = Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic"]
+"""What the network in a file is computed in; preprocessing, softmax and heat-map are float in every form."""
 
 _PREFIX = "cutaway."
 _FORMAT_KEY = _PREFIX + "format"
@@ -27,7 +31,10 @@ _UNSEALED = b"0" * 64
 # JSON escapes control characters, so no other property of ours can hold these bytes.
 _SEAL_MARKER = b"\x0a" + bytes([len(_SEAL_KEY)]) + _SEAL_KEY.encode() + b"\x12" + bytes([len(_UNSEALED)])
 
-_NOT_OURS_HINT = "Make one with `cutaway export RUN --out model.onnx`."
+_NOT_OURS_HINT = (
+    "Make one with `cutaway export RUN --out model.onnx`, or use it all the same by saying what it cannot: its classes "
+    "and its preprocessing (--classes, --preprocessing)."
+)
 _DAMAGED_HINT = "Copy or export it again."
 
 
@@ -37,16 +44,41 @@ class Verification(BaseModel):
     Measured figures are not kept here, so that the same bundle gives the same bytes on every machine.
 
     Attributes:
-        verdict: `passed`; a file that did not pass is never left behind.
+        verdict: `passed`, since a file that did not pass is never left behind; `not verified` of another tool's file.
         data: A sentence on the pictures it was run on.
         thresholds: Name of each figure and the limit that it was held to.
     """
 
     model_config = ConfigDict(frozen=True, ser_json_inf_nan="strings")
 
-    verdict: Literal["passed"] = "passed"
+    verdict: Literal["passed", "not verified"] = "passed"
     data: str
     thresholds: dict[str, float]
+
+
+UNVERIFIED = Verification(
+    verdict="not verified", data="another tool made this file, and the network it came from is not known", thresholds={}
+)
+
+FeatureLayout = Literal["maps", "as it is"]
+
+
+class Feature(BaseModel):
+    """An output that gives what a layer inside the network returned.
+
+    Attributes:
+        output: Its name among the file's outputs.
+        layer: The layer's name in the network.
+        layout: `maps` for float32 [N, C, h, w]; `as it is` where the layer's output is no map of the picture.
+        shape: For one picture, without N.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    output: str
+    layer: str
+    layout: FeatureLayout
+    shape: tuple[int, ...]
 
 
 class Metadata(BaseModel):
@@ -58,11 +90,18 @@ class Metadata(BaseModel):
         classes: Label names in output order.
         preprocessing: From decoded pixels to the network's input; inside the graph where `input` is `pixels`.
         network: Name of the network.
+        precision: What the network is computed in.
+        calibration: A sentence on the pictures that the ranges of int8 were measured on; None of other forms.
         target_layer: Where the heat-map is read; None without one.
         method: How the heat-map is computed (`grad-cam`); None without one.
+        method_title: The same as people write it (`Grad-CAM`).
+        features: Outputs that give feature maps.
+        temperature: What logits are divided by before the softmax, so that probabilities are as sure as right; None
+            where they are not.
         bundle: SHA-256 of the manifest of the bundle it was made from; empty for a network that had none.
         metrics: Of the bundle, by name.
         confusion_matrix: Counts [K][K], rows are the truth; None where no evaluation was given.
+        external_data: The second file, where the weights are too large for one; None where the file stands alone.
         versions: Of the libraries that made the file, by name.
         verification: Against PyTorch, at export.
     """
@@ -74,11 +113,17 @@ class Metadata(BaseModel):
     classes: tuple[str, ...] = Field(min_length=1)
     preprocessing: Preprocessing
     network: str
+    precision: Precision = "fp32"
+    calibration: str | None = None
     target_layer: str | None = None
     method: str | None = None
+    method_title: str | None = None
+    features: tuple[Feature, ...] = ()
+    temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     bundle: str = ""
     metrics: dict[str, float] = {}
     confusion_matrix: list[list[int]] | None = None
+    external_data: ExternalData | None = None
     versions: dict[str, str] = {}
     verification: Verification
 
@@ -95,6 +140,11 @@ class Metadata(BaseModel):
     def explains(self) -> bool:
         """Whether the file has a heat-map output and its `class_index` input."""
         return self.method is not None
+
+    @property
+    def title(self) -> str:
+        """What to call the way in which the heat-map is computed; empty without one."""
+        return self.method_title or self.method or ""
 
 
 def to_properties(metadata: Metadata) -> dict[str, str]:
@@ -118,7 +168,7 @@ def from_properties(properties: Mapping[str, str]) -> Metadata:
     Raises:
         ServingError: The file is not one of ours, its format is newer than this program, or its metadata is damaged.
     """
-    if _FORMAT_KEY not in properties:
+    if not is_ours(properties):
         raise ServingError("The ONNX file was not made by cutaway: it has no cutaway metadata.", hint=_NOT_OURS_HINT)
     version = properties[_FORMAT_KEY]
     if not (version.isascii() and version.isdigit()):
@@ -133,7 +183,7 @@ def from_properties(properties: Mapping[str, str]) -> Metadata:
         for name in Metadata.model_fields:
             if name != "format_version" and _PREFIX + name in properties:
                 fields[name] = from_json(properties[_PREFIX + name])
-        return Metadata.model_validate(fields)
+        metadata = Metadata.model_validate(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -141,6 +191,14 @@ def from_properties(properties: Mapping[str, str]) -> Metadata:
         raise ServingError(message, hint=_DAMAGED_HINT) from error
     except ValueError as error:
         raise ServingError(f"The ONNX file's metadata is damaged: {error}.", hint=_DAMAGED_HINT) from error
+    if metadata.verification.verdict != "passed":
+        raise ServingError("The ONNX file's metadata is damaged: it was never verified.", hint=_DAMAGED_HINT)
+    return metadata
+
+
+def is_ours(properties: Mapping[str, str]) -> bool:
+    """Whether a file claims to be one of ours."""
+    return _FORMAT_KEY in properties
 
 
 def seal(data: bytes) -> bytes:

@@ -42,7 +42,7 @@ def how_to_read(classifier: Classifier) -> str:
     metadata = classifier.metadata
     return (
         '<p class="cw-note">Bright is where the network found what speaks for the class '
-        f"({escape(metadata.method or '')} at layer <code>{escape(metadata.target_layer or '')}</code>). "
+        f"({escape(metadata.title)} at layer <code>{escape(metadata.target_layer or '')}</code>). "
         "Choose another class to see what would speak for it. The map explains the network, right or wrong.</p>"
     )
 
@@ -63,7 +63,7 @@ def explanation(prediction: Prediction, image: Pixels, preprocessing: Preprocess
     if prediction.heatmap is None or prediction.explained is None:
         return no_explanation()
     below = view(image, preprocessing)
-    normalised = heatmaps.normalise(prediction.heatmap)
+    normalised = heatmaps.normalise(prediction.heatmap, faint=prediction.heatmap_faint)
     height, width = below.shape[:2]
     scale = _HEAT_SIDE / max(height, width)
     heat = heatmaps.resize(normalised, max(1, round(height * scale)), max(1, round(width * scale)))
@@ -122,11 +122,12 @@ def facts(classifier: Classifier) -> str:
     """Classes, provenance and verification, as a list of terms."""
     metadata = classifier.metadata
     preprocessing = metadata.preprocessing
-    resize = (
-        f"resized to {_size(*preprocessing.size)}"
-        if preprocessing.resize == "stretch"
-        else f"shorter side to {preprocessing.resize_to}, centre {_size(*preprocessing.size)}"
-    )
+    size = _size(*preprocessing.size)
+    resize = {
+        "stretch": f"resized to {size}",
+        "shorter": f"shorter side to {preprocessing.resize_to}, centre {size}",
+        "pad": f"fitted into {size}, grey around",
+    }[preprocessing.resize]
     color = {"rgb": "colour", "grey": "grey", "grey3": "grey in three channels"}[preprocessing.color]
     terms = [
         ("Network", escape(metadata.network)),
@@ -134,11 +135,10 @@ def facts(classifier: Classifier) -> str:
         ("Input", f"{resize}, {color}, {preprocessing.interpolation}"),
         (
             "Heat-map",
-            f"{escape(metadata.method or '')} at {escape(metadata.target_layer or '')}"
-            if metadata.explains
-            else "none",
+            f"{escape(metadata.title)} at {escape(metadata.target_layer or '')}" if metadata.explains else "none",
         ),
         ("Metrics", _metrics(metadata.metrics)),
+        *([("Calibrated", f"temperature {metadata.temperature:.3g}")] if metadata.temperature is not None else []),
         ("Verified", f"{escape(metadata.verification.verdict)}: {escape(metadata.verification.data)}"),
         ("Bundle", f"<code>{escape(metadata.bundle)}</code>" if metadata.bundle else "none"),
         ("File", f"<code>{escape(classifier.file_name)}</code>"),

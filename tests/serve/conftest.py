@@ -33,7 +33,7 @@ def metadata(**changes: Any) -> Metadata:
     return Metadata(**(fields | changes))
 
 
-def onnx_model(described: Metadata, weights: np.ndarray = WEIGHTS) -> Any:
+def onnx_model(described: Metadata, weights: np.ndarray = WEIGHTS, faint: bool = False) -> Any:
     """The mean colour, times a matrix, with the true Grad-CAM at the pixels: gradient w_k / (h w), times the pixel."""
     onnx = pytest.importorskip("onnx")
     from onnx import TensorProto, helper, numpy_helper
@@ -71,6 +71,9 @@ def onnx_model(described: Metadata, weights: np.ndarray = WEIGHTS) -> Any:
             helper.make_node("ReduceSum", ["products", "three"], ["evidence"], keepdims=0),
             helper.make_node("Relu", ["evidence"], ["heatmap"]),
         ]
+    if faint:  # as if all maps were
+        outputs.append(helper.make_tensor_value_info("heatmap_faint", TensorProto.BOOL, ["N"]))
+        nodes.append(helper.make_node("Equal", ["target", "target"], ["heatmap_faint"]))
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()]
     graph = helper.make_graph(nodes, "mean_color", inputs, outputs, tensors)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
@@ -80,10 +83,15 @@ def onnx_model(described: Metadata, weights: np.ndarray = WEIGHTS) -> Any:
 
 @pytest.fixture(scope="session")
 def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
-    """Writes a sealed file; keyword arguments change its metadata, `edit` its graph, `weights` its matrix."""
+    """Writes a sealed file; keyword arguments change its metadata, `edit` its graph, `weights` its matrix.
 
-    def make(edit: Callable[[Any], None] | None = None, weights: np.ndarray = WEIGHTS, **changes: Any) -> Path:
-        model = onnx_model(metadata(**changes), weights)
+    With `faint` it says of every heat-map that it is faint; without, it says nothing of them, as the first files did.
+    """
+
+    def make(
+        edit: Callable[[Any], None] | None = None, weights: np.ndarray = WEIGHTS, faint: bool = False, **changes: Any
+    ) -> Path:
+        model = onnx_model(metadata(**changes), weights, faint)
         if edit is not None:
             edit(model)
         path = tmp_path_factory.mktemp("model") / "model.onnx"

@@ -101,6 +101,17 @@ def test_heatmap_as_overlay(client, classifier) -> None:
     np.testing.assert_array_equal(shown, heatmaps.overlay(photo, classifier([photo])[0].heatmap))
 
 
+def test_a_faint_heatmap_is_said_in_words_and_not_stretched(make_model, pictures) -> None:
+    faint = Classifier(make_model(faint=True, method_title="Grad-CAM"))
+    with TestClient(create_app(faint, page=False), base_url=URL) as client:
+        assert client.get("/v1/model").json()["method_title"] == "Grad-CAM"
+        files = {"images": encoded(pictures("red"))}
+        (result,) = client.post("/v1/classify?explain=overlay", files=files).json()["results"]
+    assert result["note"] == "Nothing in this picture speaks for red."
+    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(result["overlay"].partition(",")[2]))))
+    np.testing.assert_array_equal(shown, heatmaps.overlay(pictures("red"), np.zeros((8, 8), np.float32)))
+
+
 def test_model_tells_what_the_file_says(client, classifier) -> None:
     body = client.get("/v1/model").json()
 

@@ -6,6 +6,7 @@ import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ def test_hand_worked_answer(classifier, pictures) -> None:
 
 def test_pictures_of_mixed_sizes_and_classes_in_one_run(classifier, pictures, monkeypatch) -> None:
     runs = []
-    monkeypatch.setattr(classifier, "_session", _Counting(classifier._session, runs))
+    monkeypatch.setattr(classifier._graph, "_session", _Counting(classifier._graph._session, runs))
     images = [pictures("red", 3, 5), pictures("green", 40, 20), pictures("blue", 8, 8), pictures("grey", 1, 1)]
 
     together = classifier(images, class_index=[-1, 0, 2, 3], top_k=1)
@@ -62,7 +63,7 @@ class _Counting:
 
 def test_large_picture_is_fed_at_the_size_the_network_sees(classifier, monkeypatch) -> None:
     runs = []
-    monkeypatch.setattr(classifier, "_session", _Counting(classifier._session, runs))
+    monkeypatch.setattr(classifier._graph, "_session", _Counting(classifier._graph._session, runs))
     photo = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
 
     (prediction,) = classifier([photo])
@@ -80,7 +81,7 @@ def test_frame_around_a_crop_is_cut_off_again_by_the_same_preprocessing(make_mod
     )
     classifier = Classifier(make_model(preprocessing=preprocessing))
     runs: list = []
-    classifier._session = _Counting(classifier._session, runs)
+    classifier._graph._session = _Counting(classifier._graph._session, runs)
     photos = [np.random.default_rng(i).integers(0, 256, (20 + i, 33, 3), dtype=np.uint8) for i in range(3)]
 
     predictions = classifier(photos)
@@ -91,8 +92,9 @@ def test_frame_around_a_crop_is_cut_off_again_by_the_same_preprocessing(make_mod
         np.testing.assert_array_equal(prediction.seen, preprocessing.picture(photo))
 
 
-@pytest.mark.parametrize("resize_to", [None, 28])
-def test_resizing_before_the_graph_changes_nothing_in_a_real_export(resize_to, tmp_path: Path) -> None:
+@pytest.mark.slow
+@pytest.mark.parametrize(("resize", "resize_to"), [("stretch", None), ("shorter", 28), ("pad", None)])
+def test_resizing_before_the_graph_changes_nothing_in_a_real_export(resize, resize_to, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch")
     import onnxruntime
 
@@ -100,7 +102,7 @@ def test_resizing_before_the_graph_changes_nothing_in_a_real_export(resize_to, t
 
     preprocessing = Preprocessing(
         size=(24, 20),
-        resize="stretch" if resize_to is None else "shorter",
+        resize=resize,
         resize_to=resize_to,
         interpolation="bicubic",
         mean=(0.5, 0.4, 0.3),
@@ -148,6 +150,17 @@ def test_file_without_heatmap_classifies(make_model, pictures) -> None:
     assert prediction.explained is None
 
 
+def test_the_files_flag_of_faint_heatmaps_is_told_and_of_files_without_one_found_out(
+    classifier, make_model, pictures
+) -> None:
+    images = [pictures("red"), pictures("green")]
+
+    assert [p.heatmap_faint for p in Classifier(make_model(faint=True))(images)] == [True, True]
+    # Red speaks for red, and green against it.
+    assert [p.heatmap_faint for p in classifier(images, class_index=0)] == [False, True]
+    assert [p.heatmap_faint for p in classifier(images, explain=False)] == [False, False]
+
+
 def test_no_heatmap_where_none_is_asked_for(classifier, pictures) -> None:
     (prediction,) = classifier([pictures("blue")], explain=False)
 
@@ -178,12 +191,26 @@ def test_impossible_top_k_is_refused(classifier, pictures) -> None:
 
 
 def test_many_threads_share_one_classifier(classifier, pictures) -> None:
-    colors = ["red", "green", "blue", "grey"] * 25
+    # Every call with other pictures, sizes and classes, some without maps: an answer that belongs to another shows.
+    colors = ("red", "green", "blue", "grey")
+    calls = [([colors[n % 4], colors[n // 4 % 4]], [n // 16 % 4, n // 64 % 4], n % 3 > 0) for n in range(256)]
+
+    def ask(call):
+        chosen, targets, explain = call
+        images = [pictures(color, 3 + target, 5) for color, target in zip(chosen, targets, strict=True)]
+        return classifier(images, class_index=targets, explain=explain)
 
     with ThreadPoolExecutor(8) as pool:
-        labels = list(pool.map(lambda color: classifier([pictures(color)])[0].top[0].label, colors))
+        together = list(pool.map(ask, calls))
 
-    assert labels == colors
+    for call, predictions in zip(calls, together, strict=True):
+        assert [prediction.top[0].label for prediction in predictions] == call[0]
+        for prediction, alone in zip(predictions, ask(call), strict=True):
+            np.testing.assert_array_equal(prediction.probabilities, alone.probabilities)
+            assert (prediction.heatmap is None) == (not call[2])
+            assert prediction.explained == alone.explained
+            if call[2]:
+                np.testing.assert_array_equal(prediction.heatmap, alone.heatmap)
 
 
 def test_says_where_it_really_runs(model_path: Path) -> None:
@@ -191,7 +218,7 @@ def test_says_where_it_really_runs(model_path: Path) -> None:
 
     classifier = Classifier(model_path)
 
-    assert classifier.providers == tuple(classifier._session.get_providers())
+    assert classifier.providers == tuple(classifier._graph._session.get_providers())
     assert classifier.device == ("cuda" if "CUDAExecutionProvider" in onnxruntime.get_available_providers() else "cpu")
     assert Classifier(model_path, provider="cpu").providers == ("CPUExecutionProvider",)
 
@@ -212,12 +239,74 @@ def test_cuda_that_falls_back_in_silence_is_an_error(model_path: Path, monkeypat
     )
     monkeypatch.setattr(
         "onnxruntime.InferenceSession",
-        lambda data, options, providers: real(data, options, providers=["CPUExecutionProvider"]),
+        lambda data, options, providers, **further: real(data, options, providers=["CPUExecutionProvider"]),
     )
 
     with pytest.raises(DeviceError, match="could not load CUDA"):
         Classifier(model_path, provider="cuda")
-    assert Classifier(model_path, provider="auto").device == "cpu"
+    fallen = Classifier(model_path, provider="auto")
+    assert fallen.device == "cpu"
+    assert fallen.fell_back
+    assert fallen.requested == ("CUDAExecutionProvider", "CPUExecutionProvider")
+    assert fallen.providers == ("CPUExecutionProvider",)
+
+
+def test_a_run_that_fails_never_goes_on_elsewhere_in_silence(model_path: Path, monkeypatch, pictures, capsys) -> None:
+    import onnxruntime
+    from onnxruntime.capi.onnxruntime_pybind11_state import EPFail
+
+    real = onnxruntime.InferenceSession
+
+    def create(data, options, providers, **further):
+        if providers[0] == "CUDAExecutionProvider":
+            raise EPFail("no such device")
+        return real(data, options, providers=providers, **further)
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", create)
+    monkeypatch.setattr(
+        "onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    fallen = Classifier(model_path)
+    assert fallen.fell_back
+    with pytest.raises(ServingError, match="no such device"):
+        Classifier(model_path, provider="cuda")
+
+    def fail(*arguments):
+        raise EPFail("lost the device")
+
+    broken = SimpleNamespace(run=fail, is_webgpu_graph_capture_enabled=lambda: False)
+    monkeypatch.setattr(fallen._graph._session, "_sess", broken)
+    with pytest.raises(ServingError, match="lost the device"):
+        fallen([pictures("red")])
+    assert capsys.readouterr().out == ""
+
+
+def test_unknown_provider_and_no_threads_are_refused(model_path: Path) -> None:
+    with pytest.raises(ServingError, match="no provider 'gpu'"):
+        Classifier(model_path, provider="gpu")
+    with pytest.raises(ServingError, match="threads"):
+        Classifier(model_path, threads=0)
+    assert not Classifier(model_path, provider="cpu", threads=1).fell_back
+
+
+def test_what_is_no_file_is_never_read(tmp_path: Path, model_path: Path) -> None:
+    with pytest.raises(ServingError, match="is not a file"):
+        Classifier("/dev/zero")
+    huge = tmp_path / "huge.onnx"
+    with huge.open("wb") as file:
+        file.truncate(5 * 2**30)
+    with pytest.raises(ServingError, match=r"5.0 GiB"):
+        Classifier(huge)
+
+
+def test_few_bytes_of_metadata_cannot_ask_for_gigabytes(make_model) -> None:
+    fields = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    for vast in (
+        Preprocessing(size=(16384, 16384), **fields),
+        Preprocessing(size=(8, 8), resize="shorter", resize_to=16384, **fields),
+    ):
+        with pytest.raises(ServingError, match="million"):
+            Classifier(make_model(preprocessing=vast))
 
 
 def test_damaged_file_is_refused(model_path: Path, tmp_path: Path) -> None:

@@ -1,15 +1,20 @@
 """From a bundle or a plain network to one ONNX file that explains itself and was compared with the network."""
 
+from cutaway.serve.export.comparison import compare_heatmaps
+from cutaway.serve.export.figures import Figures, Thresholds
 from cutaway.serve.export.methods import METHODS
-from cutaway.serve.export.pipeline import ExportResult, Origin, export, export_module
-from cutaway.serve.export.verification import Figures, Thresholds, compare_heatmaps
+from cutaway.serve.export.pipeline import export, export_module
+from cutaway.serve.export.results import ExportResult, Origin
+from cutaway.serve.export.temperature import Calibrated, calibrate
 
 __all__ = [
     "METHODS",
+    "Calibrated",
     "ExportResult",
     "Figures",
     "Origin",
     "Thresholds",
+    "calibrate",
     "compare_heatmaps",
     "export",
     "export_module",

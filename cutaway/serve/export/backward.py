@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._ops import OpOverload
+from torch.nn import functional
 
 aten = torch.ops.aten
 
@@ -102,6 +103,18 @@ def adaptive_avg_pool2d_backward(gradient: Tensor, inputs: Tensor) -> Tensor:
     return rows.t() @ gradient @ columns
 
 
+def silu_backward(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Of x s with s = sigmoid(x): s (1 + x (1 - s))."""
+    gate = inputs.sigmoid()
+    return gradient * gate * (1 + inputs * (1 - gate))
+
+
+def mish_backward(gradient: Tensor, inputs: Tensor) -> Tensor:
+    """Of x t with t = tanh(softplus(x)): t + x sigmoid(x) (1 - t^2)."""
+    gate = functional.softplus(inputs).tanh()
+    return gradient * (gate + inputs * inputs.sigmoid() * (1 - gate * gate))
+
+
 def decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
     """Operator to decomposition, for `make_fx`; the exporter itself decomposes every other backward operator."""
     return {
@@ -110,6 +123,8 @@ def decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
         aten.adaptive_max_pool2d_backward.default: adaptive_max_pool2d_backward,
         aten.avg_pool2d_backward.default: avg_pool2d_backward,
         aten._adaptive_avg_pool2d_backward.default: adaptive_avg_pool2d_backward,
+        aten.silu_backward.default: silu_backward,
+        aten.mish_backward.default: mish_backward,
     }
 
 

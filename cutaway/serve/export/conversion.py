@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import onnx
 import torch
@@ -12,12 +13,29 @@ from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch import Tensor, nn
 
 from cutaway.errors import ExportError
+from cutaway.serve.export.second_file import described, move_out, weight_bytes, without_large_tensors
 from cutaway.serve.metadata import Metadata, seal, to_properties
 
 OPSET = 20
+OPSETS = range(18, 24)
+"""What torch's exporter writes and ONNX Runtime runs, both in the oldest versions that cutaway accepts."""
 
-# protobuf refuses to write more than 2 GiB; the margin holds the graph beside the weights.
-_MAX_WEIGHT_BYTES = 2**31 - 2**25
+LARGEST_FILE = 2**31 - 2**25
+"""Bytes of weights in one file: protobuf refuses to write more than 2 GiB, and the margin holds the graph."""
+
+
+class Serialised(NamedTuple):
+    """What an export writes.
+
+    Attributes:
+        data: The file.
+        beside: Content of the files beside it, by name, in parts; empty where the file stands alone.
+        metadata: What the file says of itself.
+    """
+
+    data: bytes
+    beside: dict[str, list[bytes]]
+    metadata: Metadata
 
 
 def convert(
@@ -27,6 +45,7 @@ def convert(
     open_dimensions: tuple[Mapping[int, str], ...],
     input_names: Sequence[str],
     output_names: Sequence[str],
+    opset: int = OPSET,
 ) -> ModelProto:
     """Exports the module.
 
@@ -36,17 +55,15 @@ def convert(
         open_dimensions: For every input, dimension to name (`N`) for those that stay open.
         input_names: In the file.
         output_names: In the file.
+        opset: One of `OPSETS`.
 
     Returns:
         The model, stripped and checked.
 
     Raises:
-        ExportError: The weights are too large for one file, or the result is no valid standard ONNX.
+        ExportError: The result is no valid standard ONNX.
         Exception: Whatever torch raises for a module that it cannot export.
     """
-    weights = sum(t.numel() * t.element_size() for t in (*graph.parameters(), *graph.buffers()))
-    if weights > _MAX_WEIGHT_BYTES:
-        raise ExportError(f"The network has {weights / 2**30:.1f} GiB of weights, and one ONNX file holds 2.")
     dimensions = {name: torch.export.Dim(name) for names in open_dimensions for name in names.values()}
     with warnings.catch_warnings():
         # Said about names of dimensions that the inputs share, which is what we want.
@@ -58,25 +75,51 @@ def convert(
             dynamic_shapes=tuple({i: dimensions[name] for i, name in names.items()} for names in open_dimensions),
             input_names=list(input_names),
             output_names=list(output_names),
-            opset_version=OPSET,
+            opset_version=opset,
             verbose=False,
         )
     assert program is not None, "the dynamo exporter returns a program"
     # Constants that nothing uses any more would make ONNX Runtime warn at every start.
     RemoveUnusedNodesPass()(program.model)
     model = program.model_proto
-    _strip(model)
-    _check(model)
+    strip(model)
+    check(model if weight_bytes(model) <= LARGEST_FILE else without_large_tensors(model))
     return model
 
 
-def serialise(model: ModelProto, metadata: Metadata) -> bytes:
-    """The bytes of the file: the model with its metadata, sealed; the same for the same model and metadata."""
+def check_opset(opset: int) -> None:
+    """Refuses a version of ONNX's operators that is not known to work.
+
+    Raises:
+        ExportError: It is none of `OPSETS`.
+    """
+    if opset not in OPSETS:
+        raise ExportError(
+            f"Opset {opset} cannot be exported.", hint=f"Choose one from {OPSETS[0]} to {OPSETS[-1]}; {OPSET} is usual."
+        )
+
+
+def serialise(model: ModelProto, metadata: Metadata, name: str, largest_file: int = LARGEST_FILE) -> Serialised:
+    """The model with its metadata, sealed; the same bytes for the same model, metadata and name.
+
+    Args:
+        model: It loses its large tensors where they go into a second file.
+        metadata: Of the file.
+        name: Of the file, which the second file's name is made of.
+        largest_file: Bytes of weights above which there is a second file.
+    """
+    content: list[bytes] = []
+    data_file = f"{name}.data"
+    if weight_bytes(model) > largest_file:
+        content = move_out(model, data_file)
+        metadata = metadata.model_copy(update={"external_data": described(data_file, content)})
     onnx.helper.set_model_props(model, to_properties(metadata))
-    return seal(model.SerializeToString(deterministic=True))
+    return Serialised(
+        seal(model.SerializeToString(deterministic=True)), {data_file: content} if content else {}, metadata
+    )
 
 
-def _strip(model: ModelProto) -> None:
+def strip(model: ModelProto) -> None:
     """Removes notes that hold paths and stack traces of the machine, which torch writes by default."""
     model.doc_string = ""
     del model.metadata_props[:]
@@ -98,12 +141,25 @@ def _strip_nodes(owner: onnx.GraphProto | onnx.FunctionProto) -> None:
     for node in owner.node:
         node.doc_string = ""
         del node.metadata_props[:]
-        for attribute in node.attribute:
-            for graph in (attribute.g, *attribute.graphs) if attribute.HasField("g") else attribute.graphs:
-                _strip_graph(graph)
+        for graph in subgraphs(node):
+            _strip_graph(graph)
 
 
-def _check(model: ModelProto) -> None:
+def subgraphs(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    """The branches and bodies of a node."""
+    return [
+        graph
+        for attribute in node.attribute
+        for graph in (*([attribute.g] if attribute.HasField("g") else []), *attribute.graphs)
+    ]
+
+
+def check(model: ModelProto) -> None:
+    """Refuses a model that is no valid standard ONNX.
+
+    Raises:
+        ExportError: It needs other operators, or the checker complains.
+    """
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
     if foreign or model.functions:
         raise ExportError(f"The graph needs operators outside standard ONNX: {', '.join(foreign) or 'functions'}.")

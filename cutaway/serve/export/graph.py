@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from cutaway.errors import ExportError
+from cutaway.hooks import find_module
+from cutaway.inspect.class_activation import Method, speak_for_something
+from cutaway.inspect.class_activation.gradient_formulas import map_by
 from cutaway.networks.target_layers import TargetLayer
-from cutaway.serve.export.methods import Method
+from cutaway.serve.export.features import FeatureLayer, noting
 
 
 class Explained(nn.Module):
-    """A network and its class activation map: [N, C, H, W], class_index [N] -> logits [N, K], heatmap [N, h, w].
+    """A network and its class activation map: [N, C, H, W], class_index [N] -> logits [N, K], map, flag, features.
 
     It runs as it stands, with autograd; `tracing` turns its backward pass into forward operators.
 
     Args:
         network: Any classifier in evaluation mode; [N, C, H, W] -> logits [N, K].
         target: Whose output is the map's feature maps.
-        method: How the map is computed.
+        method: How the map is computed; one that has a formula.
+        layers: Whose outputs are wanted too.
     """
 
-    def __init__(self, network: nn.Module, target: TargetLayer, method: Method) -> None:
+    def __init__(
+        self, network: nn.Module, target: TargetLayer, method: Method, layers: Sequence[FeatureLayer] = ()
+    ) -> None:
         super().__init__()
         self.network = network
         self.target = target
         self.method = method
+        self.layers = tuple(layers)
 
-    def forward(self, inputs: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor]:
-        """Explains class `class_index[n]` of picture n; a negative index means its top class."""
+    def forward(self, inputs: Tensor, class_index: Tensor) -> tuple[Tensor, ...]:
+        """Explains class `class_index[n]` of picture n; a negative index means its top class.
+
+        Returns:
+            Logits [N, K]; the map, float [N, h, w], zero or above and not normalised; bool [N], whether nothing but
+            rounding is in it; and what each of the layers returned.
+        """
         leaves: list[Tensor] = []
 
         def cut(module: nn.Module, arguments: object, output: object) -> Tensor:
@@ -42,9 +56,9 @@ class Explained(nn.Module):
             leaves.append(output.detach().requires_grad_())
             return leaves[-1].clone()
 
-        handle = self.network.get_submodule(self.target.name).register_forward_hook(cut)
+        handle = self._target_module().register_forward_hook(cut)
         try:
-            with torch.enable_grad():
+            with torch.enable_grad(), noting(self.network, self.layers) as features:
                 logits = self.network(inputs)
         finally:
             handle.remove()
@@ -56,8 +70,17 @@ class Explained(nn.Module):
         chosen = torch.where(class_index < 0, logits.argmax(1), class_index)
         one_hot = (torch.arange(logits.shape[1], device=logits.device) == chosen[:, None]).to(logits.dtype)
         gradients = self._gradients(logits, leaves[0], one_hot)
-        heatmap = self.method(self.target.as_maps(leaves[0].detach()), self.target.as_maps(gradients))
-        return logits.detach(), heatmap
+        assert self.method.formula is not None, "find_method gives no other"
+        maps = self.target.as_maps(leaves[0].detach())
+        heatmap = map_by(self.method.formula, maps, self.target.as_maps(gradients)).relu()
+        is_faint = ~speak_for_something(heatmap, logits.detach())
+        return logits.detach(), heatmap, is_faint, *(features[layer.name] for layer in self.layers)
+
+    def _target_module(self) -> nn.Module:
+        module = find_module(self.network, self.target.name)
+        if module is None:
+            raise ExportError(f"The network has no layer '{self.target.name}'.")
+        return module
 
     def _gradients(self, logits: Tensor, leaf: Tensor, one_hot: Tensor) -> Tensor:
         if logits.requires_grad:
@@ -70,43 +93,50 @@ class Explained(nn.Module):
         )
 
 
-class PlainGraph(nn.Module):
-    """images -> logits [N, K], probabilities [N, K].
+class Plain(nn.Module):
+    """A network and what some of its layers return: [N, C, H, W] -> logits [N, K], features.
 
     Args:
-        network: [N, C, h, w] -> logits [N, K].
-        preprocess: From decoded pixels to the network's input; None where the input is normalised already.
+        network: As of `Explained`.
+        layers: As of `Explained`.
     """
 
-    output_names = ("logits", "probabilities")
-
-    def __init__(self, network: nn.Module, preprocess: nn.Module | None) -> None:
+    def __init__(self, network: nn.Module, layers: Sequence[FeatureLayer] = ()) -> None:
         super().__init__()
         self.network = network
-        self.preprocess = preprocess or nn.Identity()
+        self.layers = tuple(layers)
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """What the file computes."""
-        logits = self.network(self.preprocess(images))
-        return logits, logits.softmax(1)
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """As of `Explained`, without a map."""
+        with noting(self.network, self.layers) as features:
+            logits = self.network(inputs)
+        return logits, *(features[layer.name] for layer in self.layers)
 
 
-class ExplainedGraph(nn.Module):
-    """images, class_index [N] -> logits [N, K], probabilities [N, K], heatmap [N, h, w].
+class Graph(nn.Module):
+    """What the file computes: from decoded pixels or normalised inputs to all of its outputs.
 
     Args:
-        explained: `Explained`, or what `tracing` made of it.
-        preprocess: As of `PlainGraph`.
+        answering: `Plain`, or what `tracing` made of an `Explained`.
+        preprocess: From decoded pixels to the network's input; None where the input is normalised already.
+        temperature: What logits are divided by before the softmax; None where they are not.
     """
 
-    output_names = ("logits", "probabilities", "heatmap")
-
-    def __init__(self, explained: nn.Module, preprocess: nn.Module | None) -> None:
+    def __init__(self, answering: nn.Module, preprocess: nn.Module | None, temperature: float | None = None) -> None:
         super().__init__()
-        self.explained = explained
+        self.temperature = temperature
+        self.answering = answering
         self.preprocess = preprocess or nn.Identity()
 
-    def forward(self, images: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What the file computes."""
-        logits, heatmap = self.explained(self.preprocess(images), class_index)
-        return logits, logits.softmax(1), heatmap
+    def forward(self, images: Tensor, class_index: Tensor | None = None) -> tuple[Tensor, ...]:
+        """images, class_index [N] where there is a map -> logits, probabilities, and the rest of `output_names`."""
+        inputs = self.preprocess(images)
+        logits, *others = self.answering(inputs) if class_index is None else self.answering(inputs, class_index)
+        divided = logits if self.temperature is None else logits / self.temperature
+        return logits, divided.softmax(1), *others
+
+
+def output_names(target: TargetLayer | None, layers: Sequence[FeatureLayer]) -> tuple[str, ...]:
+    """The names of what `Graph` returns, in order."""
+    heatmap = () if target is None else ("heatmap", "heatmap_faint")
+    return "logits", "probabilities", *heatmap, *(layer.output for layer in layers)

@@ -1,40 +1,30 @@
-"""The formulas of class activation maps: from a layer's feature maps and the score's gradient there to one map.
-
-Another method is one more function and one more line in `METHODS`; tracing, conversion and verification stay as they
-are.
-"""
+"""The ways to compute a heat-map that a file can carry: those that need a layer's maps and the gradient there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
-import torch
-from torch import Tensor
+from cutaway.errors import ExportError, InspectionError
+from cutaway.inspect import class_activation
+from cutaway.inspect.class_activation import Method
 
-from cutaway.errors import ExportError
-
-Method = Callable[[Tensor, Tensor], Tensor]
-"""(activations [N, C, h, w], gradients [N, C, h, w]) -> map [N, h, w], zero or above, not normalised."""
-
-
-def grad_cam(activations: Tensor, gradients: Tensor) -> Tensor:
-    """Selvaraju et al., "Grad-CAM", arXiv:1610.02391, equations 1 and 2: ReLU of the channels' weighted sum.
-
-    A channel's weight is the mean of its gradient over all positions.
-    """
-    weights = gradients.mean((2, 3), keepdim=True)
-    return torch.relu((weights * activations).sum(1))
-
-
-METHODS: Mapping[str, Method] = {"grad-cam": grad_cam}
+METHODS: Mapping[str, Method] = {
+    name: method for name, method in class_activation.METHODS.items() if method.formula is not None
+}
+"""Name to method; the formulas are those of `cutaway.inspect`."""
 
 
 def find_method(name: str) -> Method:
-    """The formula of that name.
+    """The method of that name; `GradCAM`, `grad_cam` and `Grad-CAM` all mean `grad-cam`.
 
     Raises:
-        ExportError: There is none.
+        ExportError: There is none, or it needs more than one forward pass and one gradient.
     """
-    if name not in METHODS:
-        raise ExportError(f"There is no method named '{name}'.", hint=f"Known are {', '.join(METHODS)}.")
-    return METHODS[name]
+    hint = f"Known are {', '.join(METHODS)}."
+    try:
+        found = class_activation.find_method(name)
+    except InspectionError as error:
+        raise ExportError(f"There is no method {name!r} for heat-maps.", hint=hint) from error
+    if found.formula is None:
+        raise ExportError(f"{found.title} cannot be computed inside an ONNX file.", hint=hint)
+    return found

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import math
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
-import numpy as np
 import torch
 from onnx import ModelProto
 from torch import Tensor, nn
@@ -18,65 +18,28 @@ from cutaway.checkpoints import Restored
 from cutaway.errors import CutawayError, ExportError, NetworkError
 from cutaway.evaluation import Evaluation
 from cutaway.hooks import untouched
-from cutaway.inspect.class_activation import grad_cam
+from cutaway.inspect.class_activation import Method
 from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.preprocessing.tensors import Preprocess
 from cutaway.progress import Track, silent
-from cutaway.serve.export.conversion import convert, serialise
-from cutaway.serve.export.graph import Explained, ExplainedGraph, PlainGraph
+from cutaway.serve.export.checking import check_classifier, first_line
+from cutaway.serve.export.conversion import LARGEST_FILE, OPSET, check_opset, convert, serialise
+from cutaway.serve.export.features import FeatureLayer, find_feature_layers
+from cutaway.serve.export.figures import DEFAULT_THRESHOLDS, Thresholds
+from cutaway.serve.export.generated import generated_pictures
+from cutaway.serve.export.graph import Explained, Graph, Plain, output_names
 from cutaway.serve.export.methods import find_method
+from cutaway.serve.export.reference import exact_reference_of, reference_of
+from cutaway.serve.export.results import Explain, ExportResult, InputForm, Origin
 from cutaway.serve.export.tracing import trace
-from cutaway.serve.export.verification import DEFAULT_THRESHOLDS, NUM_PICTURES, Figures, Reference, Thresholds, verify
+from cutaway.serve.export.verdict import limits_of
+from cutaway.serve.export.verification import NUM_PICTURES, verify
 from cutaway.serve.export.writing import whole_or_nothing
 from cutaway.serve.metadata import Metadata, Verification
 
-InputForm = Literal["pixels", "float"]
-Explain = bool | Literal["auto"]
-
 _T = TypeVar("_T")
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
-
-
-@dataclass(frozen=True)
-class ExportResult:
-    """An exported and verified file.
-
-    Attributes:
-        path: The file.
-        num_bytes: Its size.
-        metadata: What it says about itself.
-        figures: Measured against PyTorch.
-        why_not_explained: A sentence where a heat-map was left to `auto` and the network has none; otherwise empty.
-    """
-
-    path: Path
-    num_bytes: int
-    metadata: Metadata
-    figures: Figures
-    why_not_explained: str = ""
-
-    @property
-    def explained(self) -> bool:
-        """Whether the file has a heat-map output."""
-        return self.metadata.explains
-
-
-@dataclass(frozen=True)
-class Origin:
-    """Where a network comes from, for the file's metadata.
-
-    Attributes:
-        network: Its name.
-        bundle: SHA-256 of its bundle's manifest; empty without one.
-        metrics: By name.
-        confusion_matrix: Counts [K][K], rows are the truth.
-    """
-
-    network: str
-    bundle: str = ""
-    metrics: Mapping[str, float] | None = None
-    confusion_matrix: list[list[int]] | None = None
 
 
 def export(
@@ -87,7 +50,10 @@ def export(
     explain: Explain = "auto",
     target_layer: str | None = None,
     method: str = "grad-cam",
+    layers: Sequence[str] = (),
+    opset: int = OPSET,
     input_form: InputForm = "pixels",
+    temperature: float | None = None,
     evaluation: Evaluation | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
     track: Track = silent,
@@ -100,9 +66,12 @@ def export(
         images: Real pictures to verify with, uint8 [H, W, 1 or 3], each of any size; the first 15 are used.
         explain: Whether the file computes a heat-map; `auto` where the network has a layer for one.
         target_layer: Where the heat-map is read; found where None.
-        method: How the heat-map is computed.
+        method: How the heat-map is computed; a name in `METHODS`.
+        layers: Whose outputs the file gives too, as `features.<layer>`.
+        opset: ONNX's version of its operators, one of `OPSETS`.
         input_form: `pixels` for decoded uint8 [N, H, W, 3] of any size with the preprocessing in the graph, `float`
             for normalised float32 [N, C, h, w].
+        temperature: What logits are divided by before the softmax, as `calibrate` fits it; None where they are not.
         evaluation: Over the test split, for the metadata's confusion matrix.
         thresholds: What the file is held to.
         track: Told of every step.
@@ -111,12 +80,6 @@ def export(
         ExportError: The network cannot be exported, or the file disagrees with it; no file is left.
         NetworkError: There is no such target layer.
     """
-    origin = Origin(
-        network=restored.spec.name,
-        bundle=restored.manifest.digest(),
-        metrics=restored.manifest.metrics,
-        confusion_matrix=None if evaluation is None else evaluation.confusion.tolist(),
-    )
     return export_module(
         restored.network,
         restored.preprocessing,
@@ -126,8 +89,11 @@ def export(
         explain=explain,
         target_layer=target_layer,
         method=method,
+        layers=layers,
+        opset=opset,
         input_form=input_form,
-        origin=origin,
+        temperature=temperature,
+        origin=Origin.of_bundle(restored, evaluation),
         thresholds=thresholds,
         track=track,
     )
@@ -143,9 +109,13 @@ def export_module(
     explain: Explain = "auto",
     target_layer: str | None = None,
     method: str = "grad-cam",
+    layers: Sequence[str] = (),
+    opset: int = OPSET,
     input_form: InputForm = "pixels",
+    temperature: float | None = None,
     origin: Origin | None = None,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    largest_file: int = LARGEST_FILE,
     track: Track = silent,
 ) -> ExportResult:
     """`export` for any classifier of one's own.
@@ -155,13 +125,17 @@ def export_module(
         preprocessing: From decoded pixels to its input.
         classes: Label names in output order.
         out: The file.
-        images: As of `export`; generated noise where there are none, and the metadata says so.
+        images: As of `export`; generated ones where there are none, and the metadata says so.
         explain: As of `export`.
         target_layer: As of `export`.
         method: As of `export`.
+        layers: As of `export`.
+        opset: As of `export`.
         input_form: As of `export`.
+        temperature: As of `export`.
         origin: For the metadata.
         thresholds: As of `export`.
+        largest_file: Bytes of weights above which they go into a second file, `out` with `.data` after its name.
         track: As of `export`.
 
     Raises:
@@ -171,53 +145,51 @@ def export_module(
     Example:
         >>> export_module(network, imagenet(), ["cat", "dog"], Path("pets.onnx"), images=[photo])
     """
-    pictures = list(images) or _noise(preprocessing)
+    check_opset(opset)
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise ExportError(f"The temperature must be a number above 0, not {temperature}.")
+    pictures = list(images) or generated_pictures(preprocessing)
+    chosen = find_method(method)
     with untouched(network):
         network.eval()
-        _check_classifier(network, preprocessing, classes)
+        check_classifier(network, preprocessing, classes)
         target, why_not = _target(network, preprocessing, explain, target_layer)
-        model = _step(track, "tracing", lambda: _model(network, preprocessing, target, method, input_form))
+        features = find_feature_layers(network, preprocessing.input_shape, layers)
+        form = _Form(preprocessing, target, chosen, features, input_form, opset, temperature)
+        model = _step(track, "tracing", lambda: _model(network, form))
         metadata = Metadata(
             input=input_form,
             classes=tuple(classes),
             preprocessing=preprocessing,
             target_layer=None if target is None else target.name,
-            method=None if target is None else method,
+            method=None if target is None else chosen.name,
+            method_title=None if target is None else chosen.title,
+            features=tuple(layer.described() for layer in features),
+            temperature=temperature,
             versions=_versions(),
-            verification=Verification(data=_said_of(images), thresholds=_limits(thresholds, target)),
+            verification=Verification(
+                data=_said_of(images),
+                thresholds=limits_of(thresholds, explains=target is not None, features=bool(features)),
+            ),
             **_described(origin or Origin(type(network).__name__)),
         )
-        data = serialise(model, metadata)
+        data, beside, metadata = serialise(model, metadata, out.name, largest_file)
         del model
-        with whole_or_nothing(out, data) as temporary:
-            num_bytes = len(data)
-            reference = _reference(network, target, method)
+        with whole_or_nothing(out, data, beside) as temporary:
+            num_bytes = len(data) + sum(len(part) for parts in beside.values() for part in parts)
             figures = verify(
-                temporary, reference, preprocessing, pictures, input_form=input_form, thresholds=thresholds, track=track
+                temporary,
+                reference_of(network, target, chosen.name, features),
+                preprocessing,
+                pictures,
+                exact=exact_reference_of(network, target, chosen.name, features),
+                network=network,
+                input_form=input_form,
+                temperature=temperature or 1.0,
+                thresholds=thresholds,
+                track=track,
             )
     return ExportResult(out, num_bytes, metadata, figures, why_not)
-
-
-def _check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]) -> None:
-    wrong = sorted({t.device.type for t in (*network.parameters(), *network.buffers())} - {"cpu"})
-    if wrong:
-        raise ExportError(f"The network is on {', '.join(wrong)}.", hint="Export it from the CPU: network.cpu().")
-    with torch.no_grad():
-        try:
-            output = network(torch.zeros(2, *preprocessing.input_shape))
-        except Exception as error:
-            shape = [2, *preprocessing.input_shape]
-            raise ExportError(f"The network does not run on inputs of shape {shape}: {_first_line(error)}") from error
-    if not isinstance(output, Tensor):
-        raise ExportError(
-            f"The network returns a {type(output).__name__}, not a tensor of logits.",
-            hint="Wrap it in a module that returns the logits alone.",
-        )
-    if tuple(output.shape) != (2, len(classes)):
-        raise ExportError(
-            f"For 2 pictures and {len(classes)} classes the network must return logits [2, {len(classes)}], "
-            f"and it returns {list(output.shape)}.",
-        )
 
 
 def _target(
@@ -236,57 +208,46 @@ def _target(
         raise ExportError(error.message, hint="Export it without a heat-map: --no-explain.") from error
 
 
-def _model(
-    network: nn.Module, preprocessing: Preprocessing, target: TargetLayer | None, method: str, input_form: InputForm
-) -> ModelProto:
+@dataclass(frozen=True)
+class _Form:
+    """What the file is to be."""
+
+    preprocessing: Preprocessing
+    target: TargetLayer | None
+    method: Method
+    layers: tuple[FeatureLayer, ...]
+    input_form: InputForm
+    opset: int
+    temperature: float | None
+
+
+def _model(network: nn.Module, form: _Form) -> ModelProto:
     """Traces and converts: the two steps in which a network may turn out not to be exportable."""
     # Height and width that differ from each other and from everything else, so that no two dimensions are taken for
     # the same by chance.
-    pixels = input_form == "pixels"
-    images = torch.zeros(2, 37, 53, 3, dtype=torch.uint8) if pixels else torch.zeros(2, *preprocessing.input_shape)
-    open_images = {0: "N", 1: "H", 2: "W"} if pixels else {0: "N"}
-    preprocess = Preprocess(preprocessing) if pixels else None
-    class_index = torch.tensor([-1, 0])
+    inputs, pixels = torch.zeros(2, *form.preprocessing.input_shape), form.input_form == "pixels"
+    example: tuple[Tensor, ...] = (torch.zeros(2, 37, 53, 3, dtype=torch.uint8) if pixels else inputs,)
+    open_dimensions: tuple[dict[int, str], ...] = ({0: "N", 1: "H", 2: "W"} if pixels else {0: "N"},)
+    answering: nn.Module = Plain(network, form.layers)
     try:
-        if target is None:
-            return convert(
-                PlainGraph(network, preprocess).eval(),
-                (images,),
-                open_dimensions=(open_images,),
-                input_names=("images",),
-                output_names=PlainGraph.output_names,
-            )
-        explained = Explained(network, target, find_method(method))
-        traced = trace(explained, torch.zeros(2, *preprocessing.input_shape), class_index)
+        if form.target is not None:
+            example, open_dimensions = (*example, torch.tensor([-1, 0])), (*open_dimensions, {0: "N"})
+            answering = trace(Explained(network, form.target, form.method, form.layers), inputs, example[1])
         return convert(
-            ExplainedGraph(traced, preprocess).eval(),
-            (images, class_index),
-            open_dimensions=(open_images, {0: "N"}),
-            input_names=("images", "class_index"),
-            output_names=ExplainedGraph.output_names,
+            Graph(answering, Preprocess(form.preprocessing) if pixels else None, form.temperature).eval(),
+            example,
+            open_dimensions=open_dimensions,
+            input_names=("images", "class_index")[: len(example)],
+            output_names=output_names(form.target, form.layers),
+            opset=form.opset,
         )
     except CutawayError:
         raise
     except Exception as error:
         hint = "A forward pass that branches on the values of tensors cannot be exported."
-        if target is not None:
+        if form.target is not None:
             hint = f"Without a heat-map it may be: --no-explain. {hint}"
-        raise ExportError(f"The network cannot be exported: {_first_line(error)}", hint=hint) from error
-
-
-def _reference(network: nn.Module, target: TargetLayer | None, method: str) -> Reference:
-    """The network's own answer, by PyTorch."""
-
-    def plain(inputs: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor | None]:
-        with torch.no_grad():
-            return network(inputs), None
-
-    def explained(inputs: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor | None]:
-        activation = grad_cam(network, inputs, target, class_index)
-        return activation.logits, activation.maps
-
-    assert method == "grad-cam", "the only method so far"
-    return plain if target is None else explained
+        raise ExportError(f"The network cannot be exported: {first_line(error)}", hint=hint) from error
 
 
 def _described(origin: Origin) -> dict[str, object]:
@@ -300,19 +261,8 @@ def _described(origin: Origin) -> dict[str, object]:
 
 def _said_of(images: Sequence[Pixels]) -> str:
     if not images:
-        return "generated noise, because no pictures were given"
+        return "generated pictures, because none were given"
     return f"{min(len(images), NUM_PICTURES)} given pictures"
-
-
-def _limits(thresholds: Thresholds, target: TargetLayer | None) -> dict[str, float]:
-    probability = {"probability_difference": thresholds.probability, "top1_agreement": 1.0}
-    if target is None:
-        return probability
-    return probability | {
-        "heatmap_correlation": thresholds.heatmap_correlation,
-        "heatmap_difference": thresholds.heatmap_difference,
-        "heatmap_share": thresholds.heatmap_share,
-    }
 
 
 def _versions() -> dict[str, str]:
@@ -322,16 +272,6 @@ def _versions() -> dict[str, str]:
     # a plus, such as torch's CUDA, which has no part in an export on the CPU.
     libraries = {name: str(importlib.import_module(name).__version__).partition("+")[0] for name in _LIBRARIES}
     return {"cutaway": __version__, "python": platform.python_version()} | libraries
-
-
-def _noise(preprocessing: Preprocessing) -> list[Pixels]:
-    generator = np.random.default_rng(0)
-    return [generator.integers(0, 256, (*preprocessing.size, 3), dtype=np.uint8) for _ in range(8)]
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def _step(track: Track, description: str, work: Callable[[], _T]) -> _T:

@@ -35,8 +35,8 @@ class Traced(nn.Module):
         self.network = network
         self.graph = graph
 
-    def forward(self, inputs: Tensor, class_index: Tensor) -> tuple[Tensor, Tensor]:
-        """[N, C, H, W], class_index [N] -> logits [N, K], heatmap [N, h, w]."""
+    def forward(self, inputs: Tensor, class_index: Tensor) -> tuple[Tensor, ...]:
+        """[N, C, H, W], class_index [N] -> what `Explained` gives."""
         return self.graph(*_state(self.network).values(), inputs, class_index)  # type: ignore[no-any-return]
 
 
@@ -52,12 +52,12 @@ def trace(explained: Explained, inputs: Tensor, class_index: Tensor) -> Traced:
         ExportError: The batch size would be baked in.
         Exception: Whatever the network raises when it cannot be traced.
     """
-    names = list(_state(explained.network))
+    places = _places(explained.network)
 
     def run(*tensors: Tensor) -> Any:
         *state, images, chosen = tensors
-        values = {f"network.{name}": value for name, value in zip(names, state, strict=True)}
-        return functional_call(explained, values, (images, chosen))
+        values = {f"network.{place}": state[index] for place, index in places.items()}
+        return functional_call(explained, values, (images, chosen), tie_weights=False)
 
     # Tensors that a network holds without having registered them are real.
     mode = FakeTensorMode(shape_env=ShapeEnv(), allow_non_fake_inputs=True)
@@ -94,6 +94,21 @@ class _ContiguousPooling(TorchFunctionMode):
 
 def _state(network: nn.Module) -> dict[str, Tensor]:
     return dict(network.named_parameters()) | dict(network.named_buffers())
+
+
+def _places(network: nn.Module) -> dict[str, int]:
+    """Each place of each module that holds a tensor of the state -> its index there.
+
+    A module with two names is there once: `functional_call`'s own tying would put back into it what it put there
+    itself, and the network would have lost its weights.
+    """
+    index = {id(tensor): at for at, tensor in enumerate(_state(network).values())}
+    return {
+        f"{name}.{own}" if name else own: index[id(tensor)]
+        for name, module in network.named_modules()
+        for own, tensor in (*module._parameters.items(), *module._buffers.items())
+        if tensor is not None
+    }
 
 
 def _fake(tensor: Tensor, mode: FakeTensorMode, *, open_batch: bool = False) -> Tensor:

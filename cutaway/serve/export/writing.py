@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -16,19 +17,23 @@ _ABANDONED_AFTER_S = 24 * 3600.0
 
 
 @contextmanager
-def whole_or_nothing(out: Path, data: bytes) -> Iterator[Path]:
+def whole_or_nothing(out: Path, data: bytes, beside: Mapping[str, Sequence[bytes]] | None = None) -> Iterator[Path]:
     """Writes beside `out` under a temporary name, and gives it its name when the block ends without an error.
 
     After an error or an interruption nothing is left behind, and a file that was there before is still there. What a
     killed process left behind, the next to write the same file removes. On file systems where renaming is not atomic
     (some network shares) a reader may see neither for a moment.
 
+    Two files cannot take their names in one step: those beside it do so first. Whoever is killed between, over an
+    earlier pair, leaves one that readers refuse by its hash.
+
     Args:
         out: Where the file goes; its folder is made where missing.
         data: The whole content.
+        beside: Files that belong to it, name to content in parts; they get their names with it.
 
     Yields:
-        The temporary path, written and flushed to disk, for whoever must check it first.
+        The temporary path, written and flushed to disk, for whoever must check it first; with the files beside it.
 
     Raises:
         ExportError: The file cannot be written.
@@ -43,15 +48,41 @@ def whole_or_nothing(out: Path, data: bytes) -> Iterator[Path]:
         out.parent.mkdir(parents=True, exist_ok=True)
         _sweep(out)
     try:
-        with _said_in_words(out), temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        yield temporary
+        if not beside:
+            with _said_in_words(out):
+                _write(temporary, [data])
+            yield temporary
+            with _said_in_words(out):
+                temporary.replace(out)
+        else:
+            # In a folder of their own they have their final names, by which one finds the other.
+            with _said_in_words(out):
+                temporary.mkdir()
+                for name, parts in {**beside, out.name: [data]}.items():
+                    _write(temporary / name, parts)
+            yield temporary / out.name
+            with _said_in_words(out):
+                for name in (*beside, out.name):
+                    (temporary / name).replace(out.parent / name)
         with _said_in_words(out):
-            temporary.replace(out)
             _flush_folder(out.parent)
     finally:
+        _remove(temporary)
+
+
+def _write(path: Path, parts: Iterable[bytes]) -> None:
+    with path.open("xb") as file:
+        for part in parts:
+            file.write(part)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _remove(temporary: Path) -> None:
+    """A file, or the folder of a pair."""
+    if temporary.is_dir() and not temporary.is_symlink():
+        shutil.rmtree(temporary)
+    else:
         temporary.unlink(missing_ok=True)
 
 
@@ -66,7 +97,7 @@ def _sweep(out: Path) -> None:
         is_dead = match[1] is not None and not _is_running(int(match[1]))
         try:
             if is_dead or time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
-                path.unlink()
+                _remove(path)
         except (FileNotFoundError, PermissionError):  # another writer was quicker, or it is somebody else's
             continue
 

@@ -6,33 +6,14 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 import torch
-import torchvision
 from skimage import data
-from torch import nn
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.vision_transformer import VisionTransformer
 
-from cutaway.inspect.class_activation import grad_cam
+from cutaway.inspect.class_activation import ClassActivation, grad_cam
 from cutaway.preprocessing import Preprocessing
-from cutaway.serve.export import compare_heatmaps, export_module
-
-FAST = ["resnet18", "alexnet-small"]
-SLOW = [
-    "mobilenet_v3_small",
-    "efficientnet_b0",
-    "vgg11",
-    "densenet121",
-    "convnext_tiny",
-    "squeezenet1_1",
-    "shufflenet_v2_x1_0",
-    "mnasnet0_5",
-    "regnet_y_400mf",
-    "googlenet",
-    "inception_v3",
-    "vit_b_16",
-    "swin_t",
-    "maxvit_t",
-]
-SIZES = {"inception_v3": 160, "vit_b_16": 224, "maxvit_t": 224}
-PHOTOS = [data.chelsea(), data.coffee(), data.astronaut(), data.rocket()]
+from cutaway.serve.export import export_module
 
 
 def alexnet_small() -> nn.Module:
@@ -53,11 +34,78 @@ def alexnet_small() -> nn.Module:
     )
 
 
+def vgg_small() -> nn.Module:
+    """vgg11 with 64 units in the hidden layers of its head in place of 4096."""
+    network = models.vgg11(num_classes=10)
+    network.classifier[0] = nn.Linear(512 * 7 * 7, 64)
+    network.classifier[3] = nn.Linear(64, 64)
+    network.classifier[6] = nn.Linear(64, 10)
+    return network
+
+
+def vit_small() -> nn.Module:
+    return VisionTransformer(
+        image_size=64, patch_size=16, num_layers=3, num_heads=4, hidden_dim=64, mlp_dim=128, num_classes=10
+    )
+
+
+def maxvit_small() -> nn.Module:
+    """Windows of 4 over maps of 16 and 8: both of its attentions, over windows and over the grid, have neighbours."""
+    return models.MaxVit(
+        input_size=(64, 64),
+        stem_channels=16,
+        partition_size=4,
+        block_channels=[16, 32],
+        block_layers=[1, 1],
+        head_dim=8,
+        stochastic_depth_prob=0.0,
+        num_classes=10,
+    )
+
+
+def swin_small() -> nn.Module:
+    """Two stages, each with windows and shifted windows: 16x16 and 8x8 positions, neither a multiple of the 7."""
+    return models.SwinTransformer(
+        patch_size=[4, 4], embed_dim=32, depths=[2, 2], num_heads=[2, 4], window_size=[7, 7], num_classes=10
+    )
+
+
+# Smaller ones of their families where the whole takes half a minute or more: the same operators, fewer times over.
+SMALL = {
+    "alexnet-small": alexnet_small,
+    "vgg-small": vgg_small,
+    "vit-small": vit_small,
+    "swin-small": swin_small,
+    "maxvit-small": maxvit_small,
+}
+FAST = ["resnet18", "alexnet-small"]
+SLOW = [
+    "vgg-small",
+    "vit-small",
+    "swin-small",
+    "maxvit-small",
+    "mobilenet_v3_small",
+    "efficientnet_b0",
+    "densenet121",
+    "convnext_tiny",
+    "squeezenet1_1",
+    "shufflenet_v2_x1_0",
+    "mnasnet0_5",
+    "regnet_y_400mf",
+    "googlenet",
+    "inception_v3",
+]
+SIZES = {"inception_v3": 160}
+PHOTOS = [data.chelsea(), data.coffee(), data.astronaut(), data.rocket()]
+EXPLAINED = [-1, 3, 5, 7]
+
+
 @pytest.mark.parametrize("name", FAST + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW])
+@pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 def test_the_file_explains_itself_as_pytorch_does(name, tmp_path):
     torch.manual_seed(0)
     size = SIZES.get(name, 64)
-    network = alexnet_small() if name == "alexnet-small" else torchvision.models.get_model(name, num_classes=10)
+    network = SMALL[name]() if name in SMALL else models.get_model(name, num_classes=10)
     spec = Preprocessing(
         size=(size, size), resize="shorter", resize_to=size + 8, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)
     )
@@ -67,19 +115,45 @@ def test_the_file_explains_itself_as_pytorch_does(name, tmp_path):
     result = export_module(network, spec, list("abcdefghij"), tmp_path / "x.onnx", images=PHOTOS, explain=True)
 
     session = ort.InferenceSession(result.path)
-    with torch.no_grad():
-        exact = copy.deepcopy(network).double()(inputs.double())
-        rounding = (network(inputs) - exact).abs().max().item()
-    expected = grad_cam(network, inputs, result.metadata.target_layer, [-1, 3, 5, 7])
-    assert expected.maps.amax() > 0
-    for n, photo in enumerate(PHOTOS):
-        feeds = {"images": photo[None], "class_index": np.array([[-1, 3, 5, 7][n]])}
-        logits, _, heatmap = session.run(None, feeds)
-        np.testing.assert_allclose(logits[0], expected.logits[n], atol=1e-5 + 3 * rounding)
-        correlations, differences = compare_heatmaps(heatmap, expected.maps[n : n + 1].numpy())
-        assert differences[0] < 1e-3
-        assert not correlations[0] < 0.9999
+    answers = [
+        session.run(["logits", "heatmap"], {"images": photo[None], "class_index": np.array([index])})
+        for photo, index in zip(PHOTOS, EXPLAINED, strict=True)
+    ]
+    logits, maps = (torch.from_numpy(np.concatenate(each)).double() for each in zip(*answers, strict=True))
+
+    exact, logits_error, maps_error = _exactly(network, inputs, result.metadata.target_layer)
+    largest = exact.maps.amax((1, 2))
+    assert ((logits - exact.logits).abs().amax(1) <= 3 * logits_error + 1e-5).all()
+    assert ((maps - exact.maps).abs().amax((1, 2)) <= 3 * maps_error + 1e-5 * largest).all()
+    # Enough of them are there, and far from rounding.
+    assert ((largest > 0) & (maps_error < 1e-3 * largest)).sum() >= 3
     assert result.figures.heatmap_share == 1
+
+
+def _exactly(network: nn.Module, inputs: Tensor, target_layer: str) -> tuple[ClassActivation, Tensor, Tensor]:
+    """Logits and maps in float64, and how far float32 determines them: an error of each picture's logits and map [N].
+
+    An error of random weights differs by network and by picture: mnasnet0_5, whose BatchNorms were given statistics
+    of 16 positions, multiplies the rounding of its input by a thousand, and where in addition the terms of a map
+    nearly cancel (of the second photo's 1e-3 are left beside 0.9 of the first's), float32 leaves 3 % of it open: the
+    file, PyTorch on the batch, PyTorch on one picture and float64 on inputs rounded otherwise all differ by as much.
+    So what a float32 engine is held to is the largest error of PyTorch's own float32, taken in both ways, and of a
+    rounding of the inputs.
+    """
+    copy64 = copy.deepcopy(network).double()
+    exact = grad_cam(copy64, inputs.double(), target_layer, EXPLAINED)
+    alone = [grad_cam(network, one[None], target_layer, [index]) for one, index in zip(inputs, EXPLAINED, strict=True)]
+    noise = torch.randn(inputs.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    rounded = inputs.double() * (1 + torch.finfo(torch.float32).eps * noise)
+    others = [
+        grad_cam(network, inputs, target_layer, EXPLAINED),
+        grad_cam(copy64, rounded, target_layer, EXPLAINED),
+    ]
+    logits = [torch.cat([each.logits for each in alone]), *(each.logits for each in others)]
+    maps = [torch.cat([each.maps for each in alone]), *(each.maps for each in others)]
+    logits_error = torch.stack([(each - exact.logits).abs().amax(1) for each in logits]).amax(0)
+    maps_error = torch.stack([(each - exact.maps).abs().amax((1, 2)) for each in maps]).amax(0)
+    return exact, logits_error, maps_error
 
 
 def _give_it_answers(network: nn.Module, inputs: torch.Tensor) -> None:

@@ -29,6 +29,7 @@ SPECS = {
         mean=(0.5,) * 3,
         std=(1,) * 3,
     ),
+    "padded": Preprocessing(size=(33, 48), resize="pad", fill=100, mean=(0.5,) * 3, std=(0.25,) * 3),
 }
 
 

@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 from cutaway.errors import ExportError
+from cutaway.inspect import class_activation_maps
 from cutaway.networks.target_layers import TargetLayer
 from cutaway.serve.export.graph import Explained
-from cutaway.serve.export.methods import grad_cam
+from cutaway.serve.export.methods import METHODS, find_method
 from cutaway.serve.export.tracing import trace
 
 
@@ -31,8 +32,8 @@ def network(**changes) -> nn.Sequential:
     return made.eval()
 
 
-def traced(net: nn.Module, target: TargetLayer, size: int = 25):
-    explained = Explained(net, target, grad_cam)
+def traced(net: nn.Module, target: TargetLayer, size: int = 25, method: str = "grad-cam"):
+    explained = Explained(net, target, find_method(method))
     return explained, trace(explained, torch.zeros(2, 3, size, size), torch.tensor([-1, 0]))
 
 
@@ -45,6 +46,32 @@ def test_traced_equals_autograd_for_every_batch_size(target, batch):
     for ours, theirs in zip(graph(inputs, class_index), explained(inputs, class_index), strict=True):
         torch.testing.assert_close(ours, theirs)
     assert explained(inputs, class_index)[1].max() > 0
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_each_method_is_traced_as_inspection_computes_it(method):
+    net, inputs, class_index = network(), torch.randn(3, 3, 25, 25), torch.tensor([-1, 2, 3])
+    _, graph = traced(net, TargetLayer("conv2", "nchw"), method=method)
+    logits, maps, is_faint = graph(inputs, class_index)
+    expected = class_activation_maps(net, inputs, method, "conv2", class_index)
+    assert expected.maps.amax((1, 2)).min() > 0
+    torch.testing.assert_close(logits, expected.logits)
+    torch.testing.assert_close(maps, expected.maps)
+    assert is_faint.tolist() == [False] * 3
+
+
+def test_a_map_made_of_rounding_is_zero_and_flagged():
+    # The norm takes each channel's mean away, so the gradients before it add up to nothing but rounding.
+    net = network(max=nn.Sequential(nn.InstanceNorm2d(8), nn.MaxPool2d(3, 2, padding=1)))
+    inputs, class_index = torch.randn(3, 3, 25, 25), torch.tensor([-1, 2, 3])
+    _, graph = traced(net, TargetLayer("relu2", "nchw"))
+    _, maps, is_faint = graph(inputs, class_index)
+    assert not maps.any()
+    assert is_faint.all()
+    _, graph = traced(net, TargetLayer("relu2", "nchw"), method="hirescam")
+    _, maps, is_faint = graph(inputs, class_index)
+    assert maps.amax((1, 2)).min() > 1e-3
+    assert not is_faint.any()
 
 
 def test_frozen_weights_give_the_same_graph_and_stay_frozen():
@@ -97,7 +124,7 @@ def test_channels_last_maps_and_tokens_are_read_in_their_layout():
             return x[:, 1:].transpose(1, 2).unflatten(2, (12, 12)) if self.tokens else x.permute(0, 3, 1, 2)
 
     inputs, class_index = torch.randn(3, 3, 25, 25), torch.tensor([-1, 2, 3])
-    expected = Explained(network(), TargetLayer("relu2", "nchw"), grad_cam)(inputs, class_index)[1]
+    expected = Explained(network(), TargetLayer("relu2", "nchw"), find_method("grad-cam"))(inputs, class_index)[1]
     for kind, target in [
         (Permute(), TargetLayer("max.0", "nhwc")),
         (Tokens(), TargetLayer("max.0", "tokens", (12, 12))),
@@ -142,3 +169,29 @@ def test_a_layer_that_the_logits_do_not_depend_on_is_said_in_words():
     pool = nn.Sequential(Side(), nn.MaxPool2d(3, 2, padding=1))
     with pytest.raises(ExportError, match="do not depend on"):
         traced(network(max=pool), TargetLayer("max.0.side", "nchw"))
+
+
+def test_a_module_with_two_names_keeps_its_weights_and_tied_ones_stay_tied():
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Conv2d(3, 3, 3, padding=1)
+            self.again = self.first
+            self.tied = nn.Conv2d(3, 3, 3, padding=1)
+            self.tied.weight = self.first.weight
+            self.target, self.head = nn.Conv2d(3, 4, 3), nn.Linear(4, 3)
+
+        def forward(self, x):
+            x = self.tied(self.again(self.first(x)).relu()).relu()
+            return self.head(self.target(x).relu().mean((2, 3)))
+
+    network = Shared().eval()
+    before = dict(network.named_parameters())
+    explained = Explained(network, TargetLayer("target", "nchw"), find_method("grad-cam"))
+    images, chosen = torch.randn(2, 3, 8, 8), torch.zeros(2, dtype=torch.long)
+    traced = trace(explained, images, chosen)
+    assert all(parameter is before[name] for name, parameter in network.named_parameters())
+    with torch.no_grad():
+        network.first.weight.mul_(2)
+    for found, wanted in zip(traced(images, chosen), explained(images, chosen), strict=True):
+        assert torch.allclose(found, wanted, atol=1e-5)

@@ -1,4 +1,6 @@
-"""What counts as the same answer, with numbers worked out by hand, and that a file of another network is noticed."""
+"""That a file of another network is noticed, and that a file is not blamed for what float32 leaves open."""
+
+import copy
 
 import numpy as np
 import pytest
@@ -7,41 +9,14 @@ from torch import nn
 
 from cutaway.errors import ExportError
 from cutaway.preprocessing import Preprocessing
+from cutaway.serve.export import verification
 from cutaway.serve.export.conversion import convert
-from cutaway.serve.export.graph import PlainGraph
-from cutaway.serve.export.verification import Thresholds, compare_heatmaps, verify
+from cutaway.serve.export.encoded import WholeWay
+from cutaway.serve.export.figures import Thresholds
+from cutaway.serve.export.graph import Graph, Plain, output_names
+from cutaway.serve.export.verification import NetworkAnswer, verify
 
 SPEC = Preprocessing(size=(4, 4), color="grey", mean=(0.0,), std=(1.0,))
-
-
-def maps(*rows) -> np.ndarray:
-    return np.array(rows, np.float32).reshape(len(rows), 2, -1)
-
-
-def test_maps_worked_out_by_hand():
-    theirs = maps([1, 2, 3, 4], [1, 2, 3, 4], [1, 2, 3, 4])
-    ours = maps([1, 2, 3, 4], [1, 2, 3, 2], [4, 3, 2, 1])
-    correlations, differences = compare_heatmaps(ours, theirs)
-    np.testing.assert_allclose(correlations, [1, 2 / np.sqrt(5 * 2), -1], atol=1e-12)
-    np.testing.assert_allclose(differences, [0, 2 / 4, 3 / 4], atol=1e-12)
-
-
-def test_a_map_of_another_scale_is_noticed_though_it_correlates():
-    correlations, differences = compare_heatmaps(maps([2, 4, 6, 8]), maps([1, 2, 3, 4]))
-    assert (correlations[0], differences[0]) == (1, 1)
-
-
-def test_maps_that_are_nearly_zero_beside_the_others_are_the_same():
-    correlations, differences = compare_heatmaps(
-        maps([1, 0, 0, 0], [1e-9, 0, 0, 0], [0, 0, 0, 0]), maps([1, 0, 0, 0], [0, 0, 2e-9, 0], [0, 0, 0, 0])
-    )
-    assert np.isnan(correlations[1:]).all()
-    assert differences.max() < 0.01
-
-
-def test_a_map_where_pytorch_has_none_is_noticed():
-    _, differences = compare_heatmaps(maps([1, 0, 0, 0], [1, 0, 0, 0]), maps([1, 0, 0, 0], [0, 0, 0, 0]))
-    assert differences[1] > 1000
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +24,11 @@ def exported(tmp_path_factory):
     torch.manual_seed(0)
     network = nn.Sequential(nn.Flatten(), nn.Linear(16, 3)).eval()
     model = convert(
-        PlainGraph(network, None),
+        Graph(Plain(network), None),
         (torch.zeros(2, 1, 4, 4),),
         open_dimensions=({0: "N"},),
         input_names=("images",),
-        output_names=PlainGraph.output_names,
+        output_names=output_names(None, ()),
     )
     path = tmp_path_factory.mktemp("verify") / "x.onnx"
     path.write_bytes(model.SerializeToString())
@@ -71,7 +46,7 @@ def test_pictures_of_any_size_and_channels_are_compared_in_several_batches(expor
 
     def reference(inputs, class_index):
         seen.append((tuple(inputs.shape), int(class_index[0])))
-        return network(inputs).detach(), None
+        return NetworkAnswer(network(inputs).detach())
 
     figures = verify(path, reference, SPEC, pictures(), input_form="float")
     assert (figures.pictures, figures.comparisons) == (6, 15)
@@ -85,7 +60,7 @@ def test_pictures_of_any_size_and_channels_are_compared_in_several_batches(expor
 
 def test_pictures_beyond_those_that_are_taken_are_not_counted(exported):
     network, path = exported
-    reference = lambda inputs, class_index: (network(inputs).detach(), None)  # noqa: E731
+    reference = lambda inputs, class_index: NetworkAnswer(network(inputs).detach())  # noqa: E731
     figures = verify(path, reference, SPEC, pictures() * 4, input_form="float")
     assert (figures.pictures, figures.comparisons) == (15, 15)
 
@@ -98,18 +73,84 @@ def test_a_network_with_other_weights_is_noticed(exported):
         other.bias.copy_(network[1].bias + torch.tensor([0.01, 0, 0]))
 
     def reference(inputs, class_index):
-        return other(inputs.flatten(1)).detach(), None
+        return NetworkAnswer(other(inputs.flatten(1)).detach())
 
     with pytest.raises(ExportError, match="probabilities differ by up to"):
         verify(path, reference, SPEC, pictures(), input_form="float")
-    verify(path, reference, SPEC, pictures(), input_form="float", thresholds=Thresholds(probability=0.02))
+    verify(path, reference, SPEC, pictures(), input_form="float", thresholds=Thresholds(probability=0.02, logit=0.6))
 
 
 def test_another_top_class_is_noticed_even_where_probabilities_may_differ(exported):
     network, path = exported
 
     def reference(inputs, class_index):
-        return network(inputs).detach().roll(1, dims=1), None
+        return NetworkAnswer(network(inputs).detach().roll(1, dims=1))
 
     with pytest.raises(ExportError, match="disagrees with PyTorch"):
         verify(path, reference, SPEC, pictures(), input_form="float")
+
+
+def shifted(network, by, dtype=torch.float32):
+    """The network's own answer with an error of the first logit, as rounding would leave one."""
+    network = copy.deepcopy(network).to(dtype)
+    shift = torch.tensor([by, 0, 0], dtype=dtype)
+    return lambda inputs, class_index: NetworkAnswer(network(inputs.to(dtype)).detach() + shift)
+
+
+@pytest.mark.parametrize("exact_by", [0.0, 0.002])
+def test_a_file_as_near_to_float64_as_pytorch_itself_passes(exported, exact_by):
+    network, path = exported
+    reference, exact = shifted(network, 0.001), shifted(network, exact_by, torch.float64)
+    with pytest.raises(ExportError, match="disagrees with PyTorch"):
+        verify(path, reference, SPEC, pictures(), input_form="float")
+    figures = verify(path, reference, SPEC, pictures(), exact=exact, input_form="float")
+    assert 1e-4 < figures.probability_difference < 1e-3
+    assert figures.probability_rounding == pytest.approx(figures.probability_difference, rel=0.01)
+
+
+def test_a_file_far_from_both_is_refused(exported):
+    network, path = exported
+    reference, exact = shifted(network, 0.006), shifted(network, 0.0061, torch.float64)
+    with pytest.raises(ExportError, match="exported file disagrees with PyTorch"):
+        verify(path, reference, SPEC, pictures(), exact=exact, input_form="float")
+
+
+def test_a_network_that_float32_leaves_open_is_refused_as_such(exported):
+    network, path = exported
+    with pytest.raises(ExportError, match="The network's probabilities are open in float32"):
+        verify(
+            path, shifted(network, 0.1), SPEC, pictures(), exact=shifted(network, 0, torch.float64), input_form="float"
+        )
+
+
+def test_float64_is_asked_only_where_there_is_doubt(exported):
+    network, path = exported
+    figures = verify(path, shifted(network, 0), SPEC, pictures(), exact=None, input_form="float")
+    never = lambda inputs, class_index: pytest.fail("asked")  # noqa: E731
+    assert verify(path, shifted(network, 0), SPEC, pictures(), exact=never, input_form="float") == figures
+    assert figures.probability_rounding is None
+
+
+def test_a_network_that_cannot_run_in_float64_is_judged_without(exported):
+    network, path = exported
+    exact = lambda inputs, class_index: NetworkAnswer(network(inputs.double()))  # noqa: E731
+    with pytest.raises(ExportError, match="disagrees with PyTorch") as refused:
+        verify(path, shifted(network, 0.001), SPEC, pictures(), exact=exact, input_form="float")
+    assert "could not run the network in float64" in refused.value.hint
+
+
+def test_a_network_that_cannot_run_in_float64_is_judged_without_also_on_encoded_files(exported, monkeypatch):
+    network, path = exported
+    ways = WholeWay(np.array([[0.9, 0.1, 0]]), np.array([[0.8, 0.2, 0]]), torch.zeros(1, 1, 4, 4))
+    monkeypatch.setattr(verification, "go_the_whole_way", lambda *_, **__: ways)
+    exact = lambda inputs, class_index: NetworkAnswer(network(inputs.double()))  # noqa: E731
+    with pytest.raises(ExportError, match="From the encoded file") as refused:
+        verify(path, shifted(network, 0), SPEC, pictures(), exact=exact, network=network, input_form="float")
+    assert "could not run the network in float64" in refused.value.hint
+
+
+def test_a_file_that_cannot_be_loaded_is_said_to_be_so(exported, tmp_path):
+    torn = tmp_path / "torn.onnx"
+    torn.write_bytes(b"no ONNX")
+    with pytest.raises(ExportError, match="ONNX Runtime cannot load the file"):
+        verify(torn, shifted(exported[0], 0), SPEC, pictures(), input_form="float")

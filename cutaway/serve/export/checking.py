@@ -1,0 +1,49 @@
+"""Whether a network is a classifier that can be exported at all, and what to say where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.errors import ExportError
+from cutaway.preprocessing.spec import Preprocessing
+
+
+def check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]) -> None:
+    """Runs the network once on two blank pictures.
+
+    Args:
+        network: In evaluation mode.
+        preprocessing: Says the shape of its input.
+        classes: Label names in output order.
+
+    Raises:
+        ExportError: It is not on the CPU, does not run, or does not return logits [N, K] for K classes.
+    """
+    wrong = sorted({t.device.type for t in (*network.parameters(), *network.buffers())} - {"cpu"})
+    if wrong:
+        raise ExportError(f"The network is on {', '.join(wrong)}.", hint="Export it from the CPU: network.cpu().")
+    with torch.no_grad():
+        try:
+            output = network(torch.zeros(2, *preprocessing.input_shape))
+        except Exception as error:
+            shape = [2, *preprocessing.input_shape]
+            raise ExportError(f"The network does not run on inputs of shape {shape}: {first_line(error)}") from error
+    if not isinstance(output, Tensor):
+        raise ExportError(
+            f"The network returns a {type(output).__name__}, not a tensor of logits.",
+            hint="Wrap it in a module that returns the logits alone.",
+        )
+    if tuple(output.shape) != (2, len(classes)):
+        raise ExportError(
+            f"For 2 pictures and {len(classes)} classes the network must return logits [2, {len(classes)}], "
+            f"and it returns {list(output.shape)}.",
+        )
+
+
+def first_line(error: Exception) -> str:
+    """The kind of an error and the first line of what it says."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__

@@ -1,0 +1,156 @@
+"""Measures a smaller form against the file in float32 that it was made of, on labelled pictures, and judges it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cutaway.datasets.split import Split
+from cutaway.errors import ExportError
+from cutaway.progress import Track, silent
+from cutaway.serve.classifier import Classifier
+from cutaway.serve.export.comparison import compare_heatmaps
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a smaller form is held to, on the whole validation split. It is not held to the numbers of float32.
+
+    Attributes:
+        accuracy_drop: Largest allowed loss of accuracy, as a share: 0.01 is one point of a hundred.
+        top1_agreement: Smallest allowed share of pictures with the same top class as in float32. A form may keep the
+            accuracy and yet be another classifier.
+        heatmap_correlation: Smallest allowed correlation of a picture's heat-map with the one in float32, for the
+            class on top in float32, in the mean over the pictures.
+    """
+
+    accuracy_drop: float = 0.01
+    top1_agreement: float = 0.9
+    heatmap_correlation: float = 0.9
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.accuracy_drop <= 1:
+            raise ExportError(
+                f"The largest accuracy drop is {self.accuracy_drop}, and it is a share from 0 to 1.",
+                hint="One point of a hundred is 0.01.",
+            )
+
+
+DEFAULT_LIMITS = Limits()
+
+
+@dataclass(frozen=True)
+class FormAnswers:
+    """What a file says of all pictures of a split, in order.
+
+    Attributes:
+        probabilities: float32 [N, K].
+        heatmaps: float32 [N, h, w], of the classes that were asked for; None without.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    heatmaps: npt.NDArray[np.float32] | None
+
+    @property
+    def top(self) -> npt.NDArray[np.int64]:
+        """int64 [N]: the top classes."""
+        return np.asarray(self.probabilities.argmax(1), np.int64)
+
+
+@dataclass(frozen=True)
+class FormFigures:
+    """What was measured of a form on a split.
+
+    Attributes:
+        pictures: How many.
+        accuracy_before: Of the file in float32.
+        accuracy: Of the form.
+        top1_agreement: Share of pictures with the same top class.
+        probability_difference: Largest of any probability.
+        heatmap_correlation: With the map in float32, in the mean over pictures whose map is not flat; None without
+            heat-maps, or where all are flat.
+    """
+
+    pictures: int
+    accuracy_before: float
+    accuracy: float
+    top1_agreement: float
+    probability_difference: float
+    heatmap_correlation: float | None = None
+
+    @property
+    def accuracy_drop(self) -> float:
+        """Lost accuracy; negative where it was gained."""
+        return self.accuracy_before - self.accuracy
+
+
+def ask(
+    classifier: Classifier, split: Split, explained: Sequence[int] | None = None, *, track: Track = silent
+) -> FormAnswers:
+    """Runs a file over a split, as it is served.
+
+    Args:
+        classifier: Of the file.
+        split: At least one picture.
+        explained: The class to explain in each picture; the top one where None.
+        track: Told of every batch.
+    """
+    probabilities, heatmaps = [], []
+    starts = range(0, len(split), _BATCH)
+    precision = classifier.metadata.precision
+    for start in track(starts, f"measuring {precision} on {split.name}", len(starts)):
+        places = range(start, min(start + _BATCH, len(split)))
+        classes = -1 if explained is None else [int(explained[place]) for place in places]
+        for prediction in classifier([split.image(place) for place in places], top_k=1, class_index=classes):
+            probabilities.append(prediction.probabilities)
+            if prediction.heatmap is not None:
+                heatmaps.append(prediction.heatmap)
+    return FormAnswers(np.stack(probabilities), np.stack(heatmaps) if heatmaps else None)
+
+
+def measure(before: FormAnswers, form: FormAnswers, labels: npt.NDArray[np.int64]) -> FormFigures:
+    """Compares a form with float32.
+
+    Args:
+        before: Of the file in float32, explaining its top classes.
+        form: Of the form, explaining the same classes.
+        labels: int64 [N].
+    """
+    correlation = None
+    if before.heatmaps is not None and form.heatmaps is not None:
+        correlations, _ = compare_heatmaps(form.heatmaps, before.heatmaps)
+        correlation = None if np.isnan(correlations).all() else float(np.nanmean(correlations))
+    return FormFigures(
+        pictures=len(labels),
+        accuracy_before=float((before.top == labels).mean()),
+        accuracy=float((form.top == labels).mean()),
+        top1_agreement=float((form.top == before.top).mean()),
+        probability_difference=float(np.abs(form.probabilities - before.probabilities).max()),
+        heatmap_correlation=correlation,
+    )
+
+
+def objection(figures: FormFigures, limits: Limits) -> str:
+    """What speaks against a form, in words; empty where it passes."""
+    # A drop of exactly the limit passes, whatever the division left in its last bits.
+    if figures.accuracy_drop > limits.accuracy_drop + 1e-9:
+        return (
+            f"accuracy drops from {figures.accuracy_before:.2%} to {figures.accuracy:.2%} on {figures.pictures} "
+            f"pictures, allowed are {100 * limits.accuracy_drop:.3g} points"
+        )
+    if figures.top1_agreement < limits.top1_agreement:
+        return (
+            f"the top class changes in {1 - figures.top1_agreement:.1%} of {figures.pictures} pictures, allowed are "
+            f"{1 - limits.top1_agreement:.0%}"
+        )
+    if figures.heatmap_correlation is not None and figures.heatmap_correlation < limits.heatmap_correlation:
+        return (
+            f"its heat-maps correlate with those of fp32 by {figures.heatmap_correlation:.3f} in the mean, at least "
+            f"{limits.heatmap_correlation} is asked for"
+        )
+    return ""

@@ -1,0 +1,59 @@
+"""The network's own answers by PyTorch, which an exported file is held against."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from cutaway.errors import ExportError, InspectionError
+from cutaway.inspect.class_activation import class_activation_maps
+from cutaway.networks.target_layers import TargetLayer
+from cutaway.serve.export.features import FeatureLayer, noting
+from cutaway.serve.export.verification import NetworkAnswer, Reference
+
+
+def reference_of(
+    network: nn.Module, target: TargetLayer | None, method: str, layers: Sequence[FeatureLayer] = ()
+) -> Reference:
+    """The network's own answer, by PyTorch.
+
+    Args:
+        network: In evaluation mode.
+        target: Where the heat-map is read; None without one.
+        method: Name of the way in which it is computed.
+        layers: Whose outputs are wanted too.
+    """
+
+    def plain(inputs: Tensor, class_index: Tensor) -> NetworkAnswer:
+        with torch.no_grad(), noting(network, layers) as features:
+            logits = network(inputs)
+        return NetworkAnswer(logits, features={layer.output: features[layer.name] for layer in layers})
+
+    def explained(inputs: Tensor, class_index: Tensor) -> NetworkAnswer:
+        try:
+            with noting(network, layers) as features:
+                activation = class_activation_maps(network, inputs, method, target, class_index)
+        except InspectionError as error:
+            raise ExportError(error.message, hint=error.hint) from error
+        return NetworkAnswer(
+            activation.logits, activation.maps, {layer.output: features[layer.name] for layer in layers}
+        )
+
+    return plain if target is None else explained
+
+
+def exact_reference_of(
+    network: nn.Module, target: TargetLayer | None, method: str, layers: Sequence[FeatureLayer] = ()
+) -> Reference:
+    """The same in float64, by a copy of the network that is made when it is first asked."""
+    exact: list[Reference] = []
+
+    def answer(inputs: Tensor, class_index: Tensor) -> NetworkAnswer:
+        if not exact:
+            exact.append(reference_of(copy.deepcopy(network).double(), target, method, layers))
+        return exact[0](inputs.double(), class_index)
+
+    return answer
