@@ -30,11 +30,25 @@ class Command(NamedTuple):
 COMMANDS: dict[str, Command] = {
     "demo": Command("demo", "run_demo", "See it all: train, interrupt, resume, inspect, export, serve."),
     "train": Command("training", "run_train", "Train a network, or go on with a run."),
-    "inspect layers": Command("inspecting", "run_layers", "Print the per-layer table."),
-    "inspect features": Command("inspecting", "run_features", "Write feature maps as pictures."),
-    "inspect cam": Command("inspecting", "run_cam", "Write Grad-CAM overlays of pictures."),
-    "inspect histograms": Command("inspecting", "run_histograms", "Write histograms of the weights."),
-    "inspect report": Command("inspecting", "run_report", "Write it all into one HTML file."),
+    "lr-find": Command("lr_finding", "run_lr_find", "Find a learning rate, and draw the curve it is read from."),
+    "sweep": Command("sweeping", "run_sweep", "Train every run of a file: a grid, random draws, a list."),
+    "sweep show": Command("sweeping", "run_show", "Compare the runs of a sweep."),
+    "evaluate": Command("inspecting.evaluate", "run_evaluate", "Tell how well a bundle does, and where it fails."),
+    "inspect layers": Command("inspecting.layers", "run_layers", "Print the per-layer table."),
+    "inspect features": Command("inspecting.features", "run_features", "Write feature maps as pictures."),
+    "inspect kernels": Command("inspecting.kernels", "run_kernels", "Draw the kernels of a convolution."),
+    "inspect channels": Command(
+        "inspecting.channels", "run_channels", "Name dead channels, and show what excites which."
+    ),
+    "inspect cam": Command("inspecting.cam", "run_cam", "Write overlays of which parts of pictures speak for a class."),
+    "inspect histograms": Command("inspecting.histograms", "run_histograms", "Write histograms of weights and more."),
+    "inspect attribution": Command(
+        "inspecting.attribution", "run_attribution", "Write how much each pixel speaks for a class."
+    ),
+    "inspect faithfulness": Command(
+        "inspecting.faithfulness", "run_faithfulness", "Measure which heat-map to believe, beside random ones."
+    ),
+    "inspect report": Command("inspecting.report", "run_report", "Write it all into one HTML file."),
     "export": Command("exporting", "run_export", "Export to one ONNX file, verified against PyTorch."),
     "predict": Command("predicting", "run_predict", "Classify pictures with an ONNX file."),
     "serve": Command("serving", "run_serve", "Classify in the browser and over HTTP."),
@@ -50,12 +64,29 @@ COMMANDS: dict[str, Command] = {
 
 # The packages that extras bring, and the extra that a command needs.
 _OPTIONAL = frozenset(
-    {"torch", "torchvision", "safetensors", "tensorboard", "matplotlib", "jinja2", "onnx", "onnxscript"}
+    {
+        "torch",
+        "torchvision",
+        "safetensors",
+        "blake3",
+        "tensorboard",
+        "matplotlib",
+        "sklearn",
+        "scipy",
+        "torchmetrics",
+        "captum",
+        "jinja2",
+        "onnx",
+        "onnxscript",
+    }
     | {"onnxruntime", "gradio", "fastapi", "uvicorn", "multipart"}
 )
 _EXTRAS = {
     "train": "train",
+    "lr-find": "train,inspect",
+    "sweep": "train",
     "checkpoints": "train",
+    "evaluate": "inspect",
     "inspect": "inspect",
     "export": "export",
     "predict": "serve",

@@ -113,8 +113,9 @@ def _show(stored: Stored) -> None:
             because = f": {'; '.join(resumption.because)}" if resumption.because else ""
             say(f"  resumed after step {resumption.step}, {resumption.equality}{because}")
     say("\nfiles")
-    files = [[f"  {name}", as_bytes(entry.bytes), entry.sha256] for name, entry in manifest.files.items()]
-    say_table(["  name", "size", "SHA-256"], files)
+    files = [[f"  {name}", as_bytes(entry.bytes), entry.digest] for name, entry in manifest.files.items()]
+    kind = "SHA-256" if any(entry.sha256 for entry in manifest.files.values()) else "BLAKE3"
+    say_table(["  name", "size", kind], files)
     say(f"\nbundle's hash {manifest.digest()}, schema {manifest.schema_version}")
 
 

@@ -15,7 +15,7 @@ from cutaway.cli.terminal import as_bytes, bars, say, say_json, say_table, witho
 from cutaway.errors import BundleError, SettingsError
 
 if TYPE_CHECKING:
-    from cutaway.checkpoints import Run, Stored
+    from cutaway.checkpoints import Manifest, Run, Stored
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,7 @@ def run_list(arguments: Sequence[str]) -> None:
         return
     if not checked:
         raise BundleError(f"{options.run} holds no bundles.", hint="Name a directory that cutaway train wrote.")
-    metrics = list(
-        dict.fromkeys(name for bundle in checked if bundle.stored for name in bundle.stored.manifest.metrics)
-    )
+    metrics = _columns([bundle.stored.manifest for bundle in checked if bundle.stored])
     say_table(
         ["bundle", "epoch", "step", *metrics, "size", "age", "health", ""],
         [_row(bundle, metrics, best) for bundle in checked],
@@ -141,7 +139,8 @@ def run_prune(arguments: Sequence[str]) -> None:
         for bundle in doomed:
             say(f"{'would remove' if options.dry_run else 'removed'} {bundle.path}")
         would = "would be " if options.dry_run else ""
-        say(f"{len(doomed)} bundles, {as_bytes(freed)} {would}freed" if doomed else "nothing to remove")
+        always = "; the newest two always stay" if options.keep_last < 2 else ""
+        say(f"{len(doomed)} bundles, {as_bytes(freed)} {would}freed" if doomed else f"nothing to remove{always}")
     if failures:
         raise BundleError(" ".join(failures), hint="The others are removed.")
 
@@ -195,6 +194,14 @@ def _row(bundle: _Checked, metrics: Sequence[str], best: Stored | None) -> list[
         "whole",
         "best" if best and bundle.path == best.path else "",
     ]
+
+
+def _columns(manifests: Sequence[Manifest]) -> list[str]:
+    """Metrics that fit in a line: all but those that are neither a loss, nor an accuracy, nor monitored."""
+    from cutaway.metrics import SCALARS
+
+    left_out = SCALARS.keys() - {"valid_loss", "valid_accuracy"} - {each.monitored.metric for each in manifests}
+    return [name for name in dict.fromkeys(name for each in manifests for name in each.metrics) if name not in left_out]
 
 
 def _as_json(bundle: _Checked, best: Stored | None) -> dict[str, Any]:

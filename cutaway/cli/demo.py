@@ -37,8 +37,8 @@ class DemoOptions:
     """Directory for everything that is made; an earlier demo in it is replaced."""
     data: Literal["auto", "sample", "full"] = "auto"
     """The sample inside the package, or the full Fashion-MNIST; auto takes the full set where it is on this machine."""
-    epochs: int = 3
-    """Passes over the training pictures."""
+    epochs: int | None = None
+    """Passes over the training pictures; by default 3 over the full set, and 6 over the sample, which is smaller."""
     serve: bool = True
     """End with the page in the browser."""
     port: int = 7860
@@ -80,12 +80,15 @@ def run_demo(arguments: Sequence[str]) -> None:
 def _settings(options: DemoOptions, *, full: bool) -> TrainSettings:
     from cutaway.settings import validated
 
+    epochs = options.epochs
+    if epochs is None:
+        epochs = 3 if full else 6
     return validated(
         {
             "data": "fashion-mnist" if full else "fashion-mnist-sample",
             "network": "fashion-cnn-bn",
             "out": options.out / "run",
-            "epochs": options.epochs if full else 2 * options.epochs,
+            "epochs": epochs,
             "batch_size": 256 if full else 64,
             "lr": 0.01,
             "save_every": 50 if full else 20,
@@ -108,15 +111,21 @@ def _title(number: int, text: str) -> None:
     say(f"\n{number}. {text}")
 
 
+def _train_words(settings: TrainSettings) -> list[str]:
+    """The words after `cutaway` that train with these settings, which are written into a file for it."""
+    from cutaway.settings import to_yaml
+
+    config = settings.out.parent / "run.yaml"
+    config.write_text(to_yaml(settings), encoding="utf-8")
+    return ["train", "--config", str(config)]
+
+
 def _train_and_kill(settings: TrainSettings) -> None:
     """Trains in another process and ends it with SIGKILL once it has saved a bundle within an epoch."""
     from cutaway.checkpoints import Run
 
     # -P: a folder named cutaway where the person stands must not hide the package.
-    words = [sys.executable, "-P", "-m", "cutaway", "train"]
-    for name, value in settings.model_dump(mode="json").items():
-        if name not in ("network_arguments", "image_size") and not isinstance(value, bool):
-            words += [f"--{name.replace('_', '-')}", str(value)]
+    words = [sys.executable, "-P", "-m", "cutaway", *_train_words(settings)]
     run = Run(settings.out)
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8") as said,
@@ -146,27 +155,31 @@ def _resume_and_compare(settings: TrainSettings, twin: Path) -> None:
     resumed = train(settings, track=bars, on_epoch=epoch_teller(settings.epochs), on_note=say)
     say(f"resumed and finished: test accuracy {as_percent(resumed.test_accuracy)}, best bundle {resumed.best.path}")
     whole = train(settings.model_copy(update={"out": twin}), track=bars)
-    hashes = [{n: entry.sha256 for n, entry in t.last.manifest.files.items()} for t in (resumed, whole)]
+    hashes = [{n: entry.digest for n, entry in t.last.manifest.files.items()} for t in (resumed, whole)]
     if hashes[0] != hashes[1]:
         raise CutawayError("The resumed run differs from the uninterrupted one.", hint="Please report this.")
     say(
         "the resumed run equals the uninterrupted one byte for byte: weights, optimizer and generators; "
-        f"weights have SHA-256 {hashes[0]['model.safetensors'][:16]}…"
+        f"weights have BLAKE3 {hashes[0]['model.safetensors'][:16]}…"
     )
 
 
 def _look_inside(restored: Restored, dataset: Dataset, out: Path) -> None:
-    from cutaway.cli import inspecting
+    from cutaway.cli.inspecting.cam_pictures import write_cams
+    from cutaway.cli.inspecting.features import write_features
+    from cutaway.cli.inspecting.histograms import write_histograms
+    from cutaway.cli.inspecting.layers import show_layers
+    from cutaway.cli.inspecting.report import write_html
 
-    inspecting.show_layers(restored)
+    show_layers(restored)
     pictures = out / "pictures"
     samples = [dataset.test.image(index) for index in range(8)]
     names = [f"test-{index}" for index in range(8)]
     for line in (
-        inspecting.write_features(restored, samples[0], pictures / "features"),
-        inspecting.write_cams(restored, dict(zip(names, samples, strict=True)), pictures / "cam"),
-        inspecting.write_histograms(restored, pictures / "histograms"),
-        inspecting.write_html(restored, dataset, out / "run" / "report" / "index.html"),
+        write_features(restored, samples[0], pictures / "features"),
+        write_cams(restored, dict(zip(names, samples, strict=True)), pictures / "cam"),
+        write_histograms(restored, pictures / "histograms"),
+        write_html(restored, dataset, out / "run" / "report" / "index.html"),
     ):
         say(line)
 
@@ -178,8 +191,9 @@ def _export(restored: Restored, dataset: Dataset, run: Path) -> Path:
     from cutaway.evaluation import evaluate
     from cutaway.serve.classifier import Classifier
 
-    result = export_reference(ExportOptions(reference=str(run)), track=bars)
-    tell(result)
+    exported = export_reference(ExportOptions(reference=str(run)), track=bars)
+    tell(exported)
+    result = exported.result
     compared = dataset.test.take(range(min(_COMPARED, len(dataset.test))))
     answers = evaluate(restored.network, compared, restored.preprocessing)
     classifier = Classifier(result.path, provider="cpu")

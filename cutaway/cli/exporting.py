@@ -3,41 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.export_pictures import show
+from cutaway.cli.export_sources import ForeignOptions, Source, find_source
 from cutaway.cli.terminal import as_bytes, bars, say, say_json
 
 if TYPE_CHECKING:
-    from cutaway.checkpoints import Restored
-    from cutaway.evaluation import Evaluation
-    from cutaway.preprocessing.spec import Pixels
     from cutaway.progress import Track
-    from cutaway.serve.export import ExportResult
+    from cutaway.serve.export import Calibrated, ExportResult
+
+_SPLITS = {"valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
 class ExportOptions:
-    """Export a network to one ONNX file with its preprocessing and its Grad-CAM, verified against PyTorch."""
+    """Export a network to one ONNX file with its preprocessing and its heat-map, verified against PyTorch."""
 
-    reference: tyro.conf.Positional[str]
-    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    reference: tyro.conf.Positional[str | None] = None
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory; or none, with --network."""
+    foreign: tyro.conf.OmitArgPrefixes[ForeignOptions] = field(default_factory=ForeignOptions)
     out: Path | None = None
-    """The file; by default export/model.onnx in the run."""
+    """The file; by default export/model.onnx in the run, or NETWORK.onnx."""
     explain: bool = True
     """With the heat-map output, where the network allows, or without it."""
     target_layer: str | None = None
     """Layer that the heat-map is read at; found by default."""
+    method: str = "grad-cam"
+    """How the heat-map is computed: grad-cam, grad-cam++, hirescam, layercam, xgrad-cam or grad-cam-elementwise."""
+    layers: list[str] | None = None
+    """Layers whose feature maps the file gives too, as outputs features.LAYER."""
+    opset: int = 20
+    """Version of ONNX's operators, 18 to 23."""
     input: Literal["pixels", "float"] = "pixels"
     """pixels takes decoded uint8 pictures of any size; float takes normalised float32 [N, C, H, W]."""
+    calibrate: bool = False
+    """Divide logits by a temperature fitted on the validation split, so that probabilities are as sure as right."""
+    precision: Literal["fp32", "fp16", "bf16", "int8", "int8-dynamic"] = "fp32"
+    """What the network is computed in. Other forms than fp32 are measured on the validation split beside it."""
+    calibration_pictures: int = 256
+    """Training pictures that the ranges of int8 are measured on."""
+    max_accuracy_drop: float = 0.01
+    """Other forms than fp32 that lose more accuracy than this are refused; 0.01 is one point."""
+    compare: bool = False
+    """Only measure all forms of --precision and print a table; no file is written."""
+    provider: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where other forms than fp32 are run to measure them."""
     data: str | None = None
-    """Pictures to verify with, in place of the run's own data; an imported bundle has none and takes generated ones."""
+    """Pictures to verify with, in place of the run's own data; without any, generated ones are taken."""
     allow_nan: bool = False
     """Read weights that are NaN or infinite."""
+    allow_code: tuple[str, ...] = ()
+    """Modules of your own that a network python:MODULE:FACTORY may be imported from."""
     json: bool = False
     """Print what was measured as JSON."""
 
@@ -45,63 +67,112 @@ class ExportOptions:
 def run_export(arguments: Sequence[str]) -> None:
     """Exports and tells how well the file agrees with PyTorch."""
     options = parse(ExportOptions, "export", arguments)
-    result = export_reference(options, track=bars)
-    if options.json:
-        say_json({"path": str(result.path), "bytes": result.num_bytes} | asdict(result.figures))
+    if options.compare or options.precision != "fp32":
+        from cutaway.cli.export_forms import run_forms
+
+        run_forms(options)
         return
-    tell(result)
+    exported = export_reference(options, track=bars)
+    if options.json:
+        result = exported.result
+        told = {"path": str(result.path), "bytes": result.num_bytes} | asdict(result.figures)
+        say_json(told | origin_as_json(exported))
+        return
+    tell(exported)
 
 
-def export_reference(options: ExportOptions, *, track: Track) -> ExportResult:
-    """Exports the bundle that the options name, with its test metrics, verified on its own test pictures."""
-    from cutaway.checkpoints import restore
-    from cutaway.serve.export import export
+@dataclass(frozen=True)
+class Exported:
+    """What came of an export.
 
-    restored = restore(options.reference, allow_nan=options.allow_nan)
-    images, evaluation = _tested(restored, options.data, track)
-    return export(
-        restored,
-        options.out or restored.path.parent.parent / "export" / "model.onnx",
-        images=images,
+    Attributes:
+        result: The file and its figures.
+        calibrated: The temperature in it, where one was asked for.
+        notes: What a person should know of how the network was made, a sentence each.
+    """
+
+    result: ExportResult
+    calibrated: Calibrated | None = None
+    notes: tuple[str, ...] = ()
+
+
+def export_reference(options: ExportOptions, *, track: Track) -> Exported:
+    """Exports what the options name."""
+    source = source_of(options)
+    return export_source(source, options, options.out or source.out, track=track)
+
+
+def source_of(options: ExportOptions) -> Source:
+    """The network that the options name."""
+    return find_source(options.reference, options.foreign, allow_code=options.allow_code, allow_nan=options.allow_nan)
+
+
+def export_source(source: Source, options: ExportOptions, out: Path, *, track: Track) -> Exported:
+    """Exports a network in fp32, verified on its own test pictures where it has some, with its test metrics."""
+    from cutaway.serve.export import Origin, export_module
+
+    shown = show(source, options.data, calibrate=options.calibrate, track=track)
+    result = export_module(
+        source.network,
+        source.preprocessing,
+        source.classes,
+        out,
+        images=shown.images,
         explain="auto" if options.explain else False,
         target_layer=options.target_layer,
+        method=options.method,
+        layers=options.layers or (),
+        opset=options.opset,
         input_form=options.input,
-        evaluation=evaluation,
+        temperature=None if shown.calibrated is None else shown.calibrated.temperature,
+        origin=Origin(source.name) if source.restored is None else Origin.of_bundle(source.restored, shown.evaluation),
         track=track,
     )
+    return Exported(result, shown.calibrated, source.notes)
 
 
-def _tested(restored: Restored, data: str | None, track: Track) -> tuple[list[Pixels], Evaluation | None]:
-    """Test pictures to verify with and the network's answers to all of them; none where it was imported."""
-    from cutaway.checkpoints.importing import is_imported
-    from cutaway.cli.run_data import data_of
-    from cutaway.datasets import into_memory
-    from cutaway.evaluation import evaluate
-    from cutaway.serve.export.verification import NUM_PICTURES
-
-    if data is None and is_imported(restored.manifest):
-        return [], None
-    dataset = data_of(restored, data, track=track)
-    split = dataset.test if len(dataset.test) else dataset.valid
-    every = max(1, len(split) // NUM_PICTURES)
-    images = [split.image(index) for index in range(0, len(split), every)][:NUM_PICTURES]
-    prepared = into_memory(dataset, restored.preprocessing, track=track)
-    return images, evaluate(
-        restored.network, prepared.split(split.name), restored.preprocessing, track=track, batch_size=256
-    )
-
-
-def tell(result: ExportResult) -> None:
+def tell(exported: Exported) -> None:
     """Says what was made, in a few lines."""
+    result = exported.result
+    for note in exported.notes:
+        say(note)
     say(f"exported {result.path}, {as_bytes(result.num_bytes)}")
     if result.why_not_explained:
         say(f"without a heat-map: {result.why_not_explained}")
     elif result.explained:
-        say(f"its heat-map is Grad-CAM at {result.metadata.target_layer}")
+        say(f"its heat-map is {result.metadata.title} at {result.metadata.target_layer}")
+    if result.metadata.features:
+        say(f"it also gives {', '.join(feature.output for feature in result.metadata.features)}")
     figures = result.figures
     say(
         f"verified against PyTorch on {figures.pictures} pictures in {figures.comparisons} comparisons: "
         f"probabilities differ by {figures.probability_difference:.1e} at most"
     )
     if result.metadata.verification.data.startswith("generated"):
-        say("these pictures were generated, as an imported bundle has none; --data names real ones")
+        say("these pictures were generated, since the network came without any; --data names real ones")
+    for line in calibration_in_words(exported.calibrated):
+        say(line)
+
+
+def origin_as_json(exported: Exported) -> dict[str, Any]:
+    """The temperature and the notes: what goes for every form of the file."""
+    calibrated = exported.calibrated
+    return {"calibration": None if calibrated is None else asdict(calibrated), "notes": exported.notes}
+
+
+def calibration_in_words(calibrated: Calibrated | None) -> list[str]:
+    """The temperature and what it does, a line each; none without one."""
+    if calibrated is None:
+        return []
+    pictures = f"{calibrated.num_fitted} validation pictures"
+    lines = [
+        f"calibrated: temperature {calibrated.temperature:.3f} ± {calibrated.standard_error:.3f}, fitted on {pictures}",
+        f"on {calibrated.num_measured} {_SPLITS[calibrated.measured_on]} pictures the calibration error goes from "
+        f"{calibrated.ece_before:.4f} to {calibrated.ece_after:.4f}, and the negative log-likelihood from "
+        f"{calibrated.nll_before:.4f} to {calibrated.nll_after:.4f}",
+    ]
+    if calibrated.measured_on == "valid":
+        lines.append("that is on the pictures that it was fitted on, as there is no test split: it looks better so")
+    if calibrated.is_on_few:
+        lines.append(f"{pictures} are few to calibrate on; the temperature may be off by twice its error and more")
+    return lines

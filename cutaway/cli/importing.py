@@ -9,17 +9,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import tyro
-from pydantic import ValidationError
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.model_facts import IMAGENET, preprocessing_of
 from cutaway.cli.terminal import as_bytes, say, say_json
 from cutaway.errors import SettingsError
-from cutaway.settings import in_words, read_yaml
+from cutaway.settings import read_yaml
 
 if TYPE_CHECKING:
     from cutaway.preprocessing.spec import Preprocessing
 
-IMAGENET = "imagenet"
 # torchvision's own weights of these expect pixels between -1 and 1.
 _SCALED_TO_ONE = ("torchvision:inception_v3", "torchvision:googlenet")
 
@@ -29,7 +28,7 @@ class ImportOptions:
     """Make a bundle of weights from a .pth, .pt or .safetensors file; it is inspected, exported and served like any."""
 
     weights: Path
-    """A state dict or training checkpoint of PyTorch, or safetensors. Nothing in it is run."""
+    """A state dict or training checkpoint of PyTorch, or safetensors; also as the first word. Nothing in it is run."""
     network: str
     """The network to build, such as torchvision:resnet18."""
     classes: Path
@@ -62,7 +61,7 @@ class ImportOptions:
 
 @dataclass(frozen=True)
 class ToPthOptions:
-    """Write a bundle's weights as a plain state dict of PyTorch."""
+    """Write a bundle's weights as PyTorch's plain state dict: the one file in pickle's format that cutaway writes."""
 
     reference: tyro.conf.Positional[str]
     """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
@@ -72,9 +71,12 @@ class ToPthOptions:
 
 def run_import(arguments: Sequence[str]) -> None:
     """Makes a bundle and says how the weights were read."""
+    if arguments and not arguments[0].startswith("-"):
+        # As every other command takes what it is about.
+        arguments = ["--weights", *arguments]
     options = parse(ImportOptions, "checkpoints import", arguments)
     from cutaway.checkpoints.importing import import_weights
-    from cutaway.checkpoints.labels import distinct
+    from cutaway.settings.labels import distinct
 
     labels = _labels(options.classes)
     classes = distinct(labels)
@@ -83,8 +85,10 @@ def run_import(arguments: Sequence[str]) -> None:
         options.out,
         network=options.network,
         classes=classes,
-        preprocessing=preprocessing_for(options),
-        arguments=_arguments(options.network_arguments),
+        preprocessing=preprocessing_for(
+            options.network, options.preprocessing, image_size=options.image_size, mean=options.mean, std=options.std
+        ),
+        arguments=arguments_of(options.network_arguments),
         key=options.key,
         strip_prefix=options.strip_prefix,
         partial=options.partial,
@@ -118,8 +122,22 @@ def run_to_pth(arguments: Sequence[str]) -> None:
     say(f"wrote {options.out}, {as_bytes(options.out.stat().st_size)}, with the weights of {stored.path}")
 
 
-def preprocessing_for(options: ImportOptions) -> Preprocessing:
-    """The description that the options give.
+def preprocessing_for(
+    network: str,
+    described: str | None,
+    *,
+    image_size: int | None = None,
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+) -> Preprocessing:
+    """The description that a person gives.
+
+    Args:
+        network: Its name.
+        described: `imagenet`, or a YAML or JSON file.
+        image_size: Side in pixels.
+        mean: Per channel.
+        std: Per channel.
 
     Raises:
         SettingsError: They give none, two, or one that is not valid.
@@ -128,45 +146,30 @@ def preprocessing_for(options: ImportOptions) -> Preprocessing:
     from cutaway.preprocessing.spec import IMAGENET_MEAN, IMAGENET_STD
 
     values: dict[str, Any]
-    if options.preprocessing == IMAGENET:
-        side = options.image_size or usual_image_size(options.network) or 224
+    if described == IMAGENET:
+        side = image_size or usual_image_size(network) or 224
         # 256 for 224 and 342 for 299, as torchvision's weights were validated.
         values = {"size": (side, side), "resize": "shorter", "resize_to": round(side * 8 / 7)}
-        values |= {"mean": options.mean or IMAGENET_MEAN, "std": options.std or IMAGENET_STD}
-    elif options.preprocessing is not None:
-        if options.image_size or options.mean or options.std:
+        values |= {"mean": mean or IMAGENET_MEAN, "std": std or IMAGENET_STD}
+    elif described is not None:
+        if image_size or mean or std:
             raise SettingsError(
-                f"--image-size, --mean and --std don't go with the file {options.preprocessing}.",
-                hint="Write them into the file.",
+                f"--image-size, --mean and --std don't go with the file {described}.", hint="Write them into the file."
             )
-        values = read_yaml(Path(options.preprocessing))
-    elif options.image_size and options.mean and options.std:
-        values = {"size": (options.image_size, options.image_size), "mean": options.mean, "std": options.std}
-        values |= {"color": "grey" if len(options.mean) == 1 else "rgb"}
+        values = read_yaml(Path(described))
+    elif image_size and mean and std:
+        values = {"size": (image_size, image_size), "mean": mean, "std": std}
+        values |= {"color": "grey" if len(mean) == 1 else "rgb"}
     else:
         raise SettingsError(
             "The weights' file does not say what pictures they were trained on.",
             hint="Give --preprocessing imagenet, --preprocessing FILE, or --image-size, --mean and --std.",
         )
-    return _validated(values)
-
-
-def _validated(values: dict[str, Any]) -> Preprocessing:
-    from cutaway.preprocessing.spec import Preprocessing
-
-    try:
-        return Preprocessing.model_validate(values)
-    except ValidationError as error:
-        fault = error.errors(include_url=False)[0]
-        if not fault["loc"]:
-            said = fault["msg"].removeprefix("Value error, ")
-            raise SettingsError(f"The preprocessing is not valid: {said}.") from error
-        sentence, hint = in_words(error)
-        raise SettingsError(f"The preprocessing is not valid. {sentence}", hint=hint) from error
+    return preprocessing_of(values)
 
 
 def _labels(path: Path) -> tuple[str, ...]:
-    from cutaway.checkpoints.labels import read_labels
+    from cutaway.settings.labels import read_labels
 
     if str(path) == IMAGENET and not path.exists():
         from torchvision.models import ResNet18_Weights
@@ -175,7 +178,12 @@ def _labels(path: Path) -> tuple[str, ...]:
     return read_labels(path)
 
 
-def _arguments(text: str) -> dict[str, Any]:
+def arguments_of(text: str) -> dict[str, Any]:
+    """The arguments of a network in an option's JSON.
+
+    Raises:
+        SettingsError: It is none.
+    """
     try:
         arguments = json.loads(text)
     except (ValueError, RecursionError) as error:

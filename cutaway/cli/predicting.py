@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
+from cutaway.cli import complain
 from cutaway.cli.arguments import parse
+from cutaway.cli.model_facts import classes_named, preprocessing_named
 from cutaway.cli.pictures import Decoded, decoded, picture_files, refuse_broken
-from cutaway.cli.terminal import as_percent, one_line, say_json, say_table
+from cutaway.cli.terminal import as_percent, formula_safe, say_json, say_table
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
+    from cutaway.cli.serving import ServeOptions
     from cutaway.serve.classifier import Classifier, Score
 
 _AT_A_TIME = 16
@@ -27,13 +30,19 @@ class PredictOptions:
     """Classify pictures with an exported file; needs no PyTorch."""
 
     model: tyro.conf.Positional[Path]
-    """An ONNX file that cutaway export made."""
+    """An ONNX file that cutaway export made, or with --classes and --preprocessing another tool's."""
     pictures: tyro.conf.Positional[list[str]]
     """Files, folders and patterns."""
     top_k: int = 3
     """Classes to name for each picture."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ONNX Runtime computes."""
+    classes: str | None = None
+    """Of another tool's file: a file with a label a line, or a,b,c in the order of its outputs."""
+    preprocessing: str | None = None
+    """Of another tool's file: imagenet, or a JSON or YAML file with size, mean, std and so on."""
+    scores: Literal["auto", "logits", "probabilities"] = "auto"
+    """Of another tool's file: what its outputs are."""
     json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON."""
     csv: bool = False
@@ -47,9 +56,7 @@ def run_predict(arguments: Sequence[str]) -> None:
         raise SettingsError(f"--top-k must be at least 1, not {options.top_k}.")
     if not options.pictures:
         raise SettingsError("There is no picture to classify.", hint="Name files, folders or patterns after the model.")
-    from cutaway.serve.classifier import Classifier
-
-    classifier = Classifier(options.model, provider=options.provider)
+    classifier = load(options)
     files = picture_files(options.pictures)
     broken: list[Decoded] = []
     answers = _answers(classifier, files, options.top_k, broken)
@@ -60,6 +67,24 @@ def run_predict(arguments: Sequence[str]) -> None:
     else:
         _show_table(answers)
     refuse_broken(broken, len(files))
+
+
+def load(options: PredictOptions | ServeOptions) -> Classifier:
+    """The model that the options name; says so where it does not run where it was meant to."""
+    from cutaway.serve.classifier import Classifier
+
+    classifier = Classifier(
+        options.model,
+        provider=options.provider,
+        classes=None if options.classes is None else classes_named(options.classes),
+        preprocessing=None if options.preprocessing is None else preprocessing_named(options.preprocessing),
+        scores=options.scores,
+    )
+    if classifier.fell_back:
+        complain(
+            "ONNX Runtime has CUDA and could not load it, so this runs on the CPU.", "--provider cpu says nothing."
+        )
+    return classifier
 
 
 @dataclass(frozen=True)
@@ -94,7 +119,7 @@ def _show_csv(answers: Iterator[_Answer]) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["picture", "label", "probability"])
     for answer in answers:
-        writer.writerow([_cell(str(answer.file)), _cell(answer.top[0].label), answer.top[0].probability])
+        writer.writerow([formula_safe(str(answer.file)), formula_safe(answer.top[0].label), answer.top[0].probability])
 
 
 def _show_table(answers: Iterator[_Answer]) -> None:
@@ -109,8 +134,3 @@ def _show_table(answers: Iterator[_Answer]) -> None:
     ]
     if rows:
         say_table(["picture", "label", "probability", "then"], rows)
-
-
-def _cell(text: str) -> str:
-    """Text that no spreadsheet takes for a formula and no terminal for a command."""
-    return one_line("'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)

@@ -12,6 +12,7 @@ from typing import Literal
 import tyro
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.predicting import load
 from cutaway.cli.terminal import say
 from cutaway.errors import SettingsError
 
@@ -21,13 +22,19 @@ class ServeOptions:
     """Classify uploaded pictures in the browser and over HTTP, from the ONNX file alone."""
 
     model: tyro.conf.Positional[Path]
-    """An ONNX file that cutaway export made."""
+    """An ONNX file that cutaway export made, or with --classes and --preprocessing another tool's."""
     host: str = "127.0.0.1"
     """Address to listen on; by default this machine alone can reach it."""
     port: int = 7860
     """0 takes a free one."""
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where ONNX Runtime computes."""
+    classes: str | None = None
+    """Of another tool's file: a file with a label a line, or a,b,c in the order of its outputs."""
+    preprocessing: str | None = None
+    """Of another tool's file: imagenet, or a JSON or YAML file with size, mean, std and so on."""
+    scores: Literal["auto", "logits", "probabilities"] = "auto"
+    """Of another tool's file: what its outputs are."""
     page: bool = True
     """With the page, or the HTTP API alone."""
     allowed_hosts: tuple[str, ...] = ()
@@ -44,10 +51,9 @@ def serve_file(options: ServeOptions) -> None:
     if not 0 <= options.port <= 65535:
         raise SettingsError(f"--port must lie between 0 and 65535, not {options.port}.", hint="0 takes a free one.")
     from cutaway.serve.api import create_app
-    from cutaway.serve.classifier import Classifier
     from cutaway.serve.server import serve
 
-    classifier = Classifier(options.model, provider=options.provider)
+    classifier = load(options)
     public = options.host not in ("127.0.0.1", "localhost", "::1")
     hosts = [*options.allowed_hosts, options.host, *([socket.gethostname()] if public else [])]
     app = create_app(classifier, page=options.page, hosts=hosts)

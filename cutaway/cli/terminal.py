@@ -9,14 +9,27 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column, Table
 
 from cutaway.cli import is_harmless, printable
+from cutaway.progress import Telling
 
 T = TypeVar("T")
 
 _SHOWN_AFTER_S = 1.0
+_TOLD_EVERY_S = 0.2
+# In letters.
+_BESIDE_BAR = 82
+_SHORTEST_BAR = 8
 
 
 def console() -> Console:
@@ -42,7 +55,7 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: s
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
     for at, column in enumerate(columns):
         numeric = all(isinstance(row[at], int | float) for row in rows)
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        table.add_column(one_line(column), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
     console().print(table)
@@ -50,26 +63,33 @@ def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: s
 
 def bars(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
     """A `Track` that draws a bar on stderr once the work has taken a second; nothing where that is no terminal."""
+    if not sys.stderr.isatty():
+        yield from items
+        return
     if total is None and isinstance(items, Sized):
         total = len(items)
+    screen = Console(stderr=True)
+    telling = items if isinstance(items, Telling) else None
     progress = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
+        *_columns(screen.width, with_status=telling is not None),
+        console=screen,
         transient=True,
-        disable=not sys.stderr.isatty(),
+        refresh_per_second=1 / _TOLD_EVERY_S,
     )
-    task = progress.add_task(printable(description), total=total)
-    began = time.monotonic()
+    task = progress.add_task(printable(description), total=total, status="")
+    began = told = time.monotonic()
     try:
-        for item in items:
+        for done, item in enumerate(items, start=1):
             yield item
-            progress.advance(task)
-            if not progress.live.is_started and time.monotonic() - began > _SHOWN_AFTER_S:
+            now = time.monotonic()
+            if now - told < _TOLD_EVERY_S:
+                continue
+            told = now
+            if not progress.live.is_started and now - began > _SHOWN_AFTER_S:
                 progress.start()
+            progress.update(task, completed=done)
+            if telling is not None and progress.live.is_started:
+                progress.update(task, status=printable(telling.status()))
     finally:
         progress.stop()
 
@@ -97,6 +117,25 @@ def without_nan(values: Mapping[str, float]) -> dict[str, float | str]:
 def one_line(text: str) -> str:
     """Printable text that cannot pass for another line."""
     return printable(text).replace("\n", "\N{REPLACEMENT CHARACTER}")
+
+
+def formula_safe(text: str) -> str:
+    """Text that no spreadsheet takes for a formula and no terminal for a command."""
+    return one_line("'" + text if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text)
+
+
+def _columns(width: int, *, with_status: bool) -> list[ProgressColumn]:
+    """What a line of progress shows; a status takes its room from the bar."""
+    bar = min(40, width - _BESIDE_BAR if with_status else width)
+    status = TextColumn("{task.fields[status]}", markup=False, table_column=Column(no_wrap=True))
+    return [
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+        *([BarColumn(bar)] if bar >= _SHORTEST_BAR else []),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
+        *([status] if with_status else []),
+        TimeRemainingColumn(compact=with_status, table_column=Column(no_wrap=True)),
+    ]
 
 
 def _cell(value: object) -> str:

@@ -80,7 +80,7 @@ def test_list_tells_a_damaged_bundle_by_size_and_with_verify_by_every_byte(run, 
     assert quick["checked"] == "sizes"
     full = json.loads(call("checkpoints list run --verify --json"))
     assert [row["health"] for row in full["bundles"]] == ["damaged", "whole", "damaged", "whole"]
-    assert "SHA-256" in full["bundles"][2]["problem"]
+    assert "its hash differs" in full["bundles"][2]["problem"]
     assert full["checked"] == "every byte"
     assert full["bundles"][1]["best"]
     assert full["bundles"][1]["metrics"] == {"valid_accuracy": 0.9, "valid_loss": "inf"}
@@ -97,8 +97,20 @@ def test_verify_reads_all_bundles_and_fails_where_one_is_damaged(run, call):
     assert shown.count(": whole") == 3
     assert "step-00000170-validated: damaged: " in shown
     assert "1 of 4 bundles of run are damaged" in shown
-    assert "SHA-256" in call(f"checkpoints verify {bundle(run, 170)}", code=1)
+    assert "its hash differs" in call(f"checkpoints verify {bundle(run, 170)}", code=1)
     assert "whole" in call("checkpoints verify run@255")
+
+
+def test_a_damaged_bundle_among_others_names_the_way_to_them(run, call):
+    flip(bundle(run, 340) / "model.safetensors")
+    said = call("inspect layers run@last", code=1)
+    assert "its hash differs" in said
+    assert "cutaway checkpoints list run --verify" in said
+    os.truncate(bundle(run, 340) / "model.safetensors", 5)
+    assert "cutaway checkpoints list run --verify" in call("inspect layers run@last", code=1)
+    for step in (85, 170, 255):
+        shutil.rmtree(bundle(run, step))
+    assert "checkpoints list" not in call("inspect layers run@last", code=1)
 
 
 def test_show_prints_what_the_manifest_says(run, call):
@@ -177,6 +189,8 @@ def test_prune_keeps_the_newest_the_best_and_every_so_many_steps(run, call):
     assert [name.split("-")[1] for name in names(run)] == ["00000170", "00000255", "00000340"]
     call("checkpoints prune run --keep-last 2 --keep-best 0")
     assert [name.split("-")[1] for name in names(run)] == ["00000255", "00000340"]
+    said = call("checkpoints prune run --keep-last 1 --keep-best 0")
+    assert "nothing to remove; the newest two always stay" in said
 
 
 def test_prune_waits_for_nobody_s_training(run, call, tmp_path):
@@ -246,7 +260,7 @@ def test_an_imported_network_is_inspected_exported_and_predicts_as_its_origin(la
     import onnxruntime
 
     told = onnxruntime.InferenceSession("model.onnx").get_modelmeta().custom_metadata_map
-    assert "generated noise" in told["cutaway.verification"]
+    assert "generated pictures" in told["cutaway.verification"]
 
     pixels = np.random.default_rng(0).integers(0, 256, (28, 28), dtype=np.uint8)
     Image.fromarray(pixels).save("picture.png")
@@ -360,3 +374,8 @@ def test_nan_weights_are_refused_and_allowed_by_an_option(run, call):
     assert "--allow-nan" in call("inspect layers nan", code=1)
     assert "fc1" in call("inspect layers nan --allow-nan")
     assert json.loads(call("inspect histograms nan --allow-nan --json"))
+
+
+def test_the_weights_to_import_may_be_the_first_word(labels, call):
+    words = IMPORT.replace("import --network lenet5 --weights theirs.pth", "import theirs.pth --network lenet5")
+    assert "loaded 10 of 10 tensors into lenet5" in call(f"{words} --preprocessing grey.yaml")

@@ -179,11 +179,23 @@ def test_cam_draws_what_it_can_and_names_what_it_cannot(convolutional_run, capsy
     entries = json.loads(out)
     assert [entry["picture"] for entry in entries] == names
     assert [("overlay" in entry, "error" in entry) for entry in entries] == [(True, False), (False, True)] * 2
-    assert sorted(os.listdir("cam")) == ["a.png", "c.png"]  # noqa: PTH208
+    assert sorted(name.partition("--")[0] for name in os.listdir("cam")) == ["a", "c"]  # noqa: PTH208
     assert "b.png: " in err
     assert "2 of 4" in err
     assert main(["inspect", "cam", "run", "--images", *names]) == 1
-    assert [line.split(":")[0] for line in capsys.readouterr().out.splitlines()] == ["cam/a.png", "cam/c.png"]
+    assert [line.partition("--")[0] for line in capsys.readouterr().out.splitlines()] == ["cam/a", "cam/c"]
+
+
+def test_overlays_lie_in_folders_as_their_pictures_do(convolutional_run, capsys):
+    for name in ("photos/rocket/bild 2.png", "photos/cat/bild 2.png", "photos/cat/bild 2.jpg"):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        picture(name)
+    assert main(["inspect", "cam", "run", "--images", "photos"]) == 0
+    made = sorted(str(file).partition("--")[0] for file in Path("cam").rglob("*.png"))
+    assert made == ["cam/cat/bild 2", "cam/cat/bild 2-2", "cam/rocket/bild 2"]
+    assert "cam/rocket/bild 2--" in capsys.readouterr().out
+    assert main(["inspect", "cam", "run", "--images", "photos/rocket", "--out", "one"]) == 0
+    assert [path.name.partition("--")[0] for path in Path("one").iterdir()] == ["bild 2"]
 
 
 def test_cam_decodes_a_chunk_explains_it_and_only_then_decodes_the_next(convolutional_run, capsys, monkeypatch):
@@ -203,3 +215,9 @@ def test_cam_decodes_a_chunk_explains_it_and_only_then_decodes_the_next(convolut
 def test_no_picture_at_all_is_told(model, capsys):
     assert main(["predict", str(model)]) == 1
     assert "no picture to classify" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["cam", "attribution", "features", "faithfulness"])
+def test_no_picture_behind_the_option_is_told(convolutional_run, capsys, command):
+    assert main(["inspect", command, "run", "--images"]) == 1
+    assert "No pictures are named. " in " ".join(capsys.readouterr().err.split("\n"))

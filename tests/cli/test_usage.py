@@ -2,14 +2,16 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from cutaway.cli import COMMANDS, main, printable
-from cutaway.cli.arguments import parse_settings
+from cutaway.cli.arguments import parse_settings_and
 from cutaway.errors import SettingsError
 from cutaway.settings import TrainSettings, read_yaml, to_yaml, validated
 
@@ -54,9 +56,17 @@ def test_wrong_usage_ends_with_2(capsys):
         (["train", "--device", "gpu"], "'device' cannot be 'gpu'", "cuda:NUMBER"),
         (["train", "--device", "cuda:99"], "no device 'cuda:99'", "cpu"),
         (["train", "--config", "missing.yaml"], "missing.yaml cannot be read", ""),
+        (["train", "--resume", "nowhere"], "no run at nowhere", "--out"),
+        (["train", "--pretrained", "--weights", "w.pth"], "'weights' cannot be 'w.pth'", "pretrained"),
         (["train", "--data", "fashion-mnits"], "fashion-mnits", "fashion-mnist"),
         (["train", "--network", "resnet19"], "resnet19", "resnet-small"),
         (["inspect", "layers", "nowhere"], "no run or bundle at nowhere", "cutaway train"),
+        (
+            ["inspect", "cam", "torchvision:resnet18", "--images", "x"],
+            "is a network's name",
+            "--network torchvision:resnet",
+        ),
+        (["inspect", "cam", "lenet5", "--images", "x"], "is a network's name", "--network lenet5"),
         (["export", "nowhere"], "no run or bundle at nowhere", "cutaway train"),
         (["predict", "nowhere.onnx", "x.png"], "nowhere.onnx", ""),
         (["checkpoints", "list", "nowhere"], "no run at nowhere", "cutaway train"),
@@ -69,16 +79,31 @@ def test_what_a_person_gets_wrong_is_a_sentence_and_a_hint_and_ends_with_1(words
     assert said in complaint
     assert hint in complaint
     assert "Traceback" not in complaint
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", ["folder:photos", "csv:photos.csv"])
+def test_a_run_that_is_resumed_elsewhere_says_from_where_it_named_its_data(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "some/runs/c"
+    run.mkdir(parents=True)
+    (run / "config.yaml").write_text(to_yaml(TrainSettings(data=data, out=run)))
+    assert main(["train", "--resume", str(run)]) == 1
+    hint = f"The run was begun with --data {data}; start where it was begun, or give --data.\n"
+    assert hint in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--data", "folder:elsewhere"]) == 1
+    assert main(["train", "--data", data, "--out", "new"]) == 1
+    assert "begun" not in capsys.readouterr().err
 
 
 def test_a_yaml_file_is_overridden_by_options(tmp_path):
     file = tmp_path / "run.yaml"
     file.write_text("lr: 0.5\nbatch-size: 32\nnetwork_arguments: {width: 8}\nnetwork: resnet-small\n")
-    settings, _ = parse_settings("train", ["--config", str(file), "--lr", "0.01", "--no-channels-last"])
+    settings, _ = parse_settings_and({}, "train", ["--config", str(file), "--lr", "0.01", "--no-channels-last"], "")
     assert settings == TrainSettings(
         lr=0.01, batch_size=32, network="resnet-small", network_arguments={"width": 8}, channels_last=False
     )
-    assert parse_settings("train", [f"--config={file}"])[0].lr == 0.5
+    assert parse_settings_and({}, "train", [f"--config={file}"], "")[0].lr == 0.5
 
 
 def test_a_run_s_own_configuration_gives_its_settings_back(tmp_path):
@@ -147,3 +172,78 @@ def test_the_demo_removes_nothing_that_no_demo_made(tmp_path, capsys):
     assert "no demo made it" in capsys.readouterr().err
     assert (tmp_path / "pictures" / "wedding.jpg").exists()
     assert (tmp_path / "run" / "config.yaml").exists()
+
+
+@pytest.mark.parametrize("full", [True, False])
+def test_the_command_that_the_demo_begins_with_trains_what_the_demo_asks_for(tmp_path, full):
+    from cutaway.cli import demo, training
+
+    asked = demo._settings(demo.DemoOptions(out=tmp_path), full=full)
+    command, *words = demo._train_words(asked)
+    assert command == "train"
+    assert parse_settings_and(training.OWN, command, words, "")[0] == asked
+
+
+def test_the_demo_trains_as_many_epochs_as_it_is_given(tmp_path):
+    from cutaway.cli.demo import DemoOptions, _settings
+
+    def epochs(given, *, full):
+        return _settings(DemoOptions(out=tmp_path, epochs=given), full=full).epochs
+
+    assert [epochs(1, full=True), epochs(1, full=False)] == [1, 1]
+    assert [epochs(None, full=True), epochs(None, full=False)] == [3, 6]
+
+
+@pytest.fixture
+def demo_without_work(monkeypatch):
+    """What the demo loads and serves, where its long steps do nothing."""
+    import cutaway.checkpoints
+    import cutaway.datasets
+    from cutaway.cli import demo, serving
+    from cutaway.datasets import builtin
+
+    done = SimpleNamespace(loaded=[], served=[])
+    for step in ("_train_and_kill", "_resume_and_compare", "_look_inside"):
+        monkeypatch.setattr(demo, step, lambda *words: None)
+    monkeypatch.setattr(demo, "_export", lambda restored, dataset, run: run / "export" / "model.onnx")
+    monkeypatch.setattr(cutaway.checkpoints, "restore", lambda reference: None)
+    monkeypatch.setattr(cutaway.datasets, "load", lambda name, **options: done.loaded.append(name))
+    monkeypatch.setattr(builtin, "fashion_mnist_is_here", lambda: False)
+    monkeypatch.setattr(serving, "serve_file", done.served.append)
+    return done
+
+
+def test_the_demo_ends_by_serving_what_it_exported_unless_it_is_told_not_to(tmp_path, demo_without_work, capsys):
+    assert main(["demo", "--no-serve", "--out", str(tmp_path / "demo")]) == 0
+    assert demo_without_work.served == []
+    model = tmp_path / "demo" / "run" / "export" / "model.onnx"
+    assert f"cutaway serve {model}" in capsys.readouterr().out
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["demo", "--port", str(port), "--out", str(tmp_path / "demo")]) == 0
+    assert main(["demo", "--port", str(port), "--out", str(tmp_path / "demo")]) == 0
+    assert [(options.model, options.port) for options in demo_without_work.served] == [(model, 0), (model, port)]
+
+
+def test_the_demo_takes_the_full_set_where_it_lies_on_disk(tmp_path, demo_without_work, monkeypatch):
+    from cutaway.datasets import builtin
+
+    words = ["demo", "--no-serve", "--out", str(tmp_path / "demo")]
+    assert main(words) == 0
+    monkeypatch.setattr(builtin, "fashion_mnist_is_here", lambda: True)
+    assert main(words) == 0
+    assert main([*words, "--data", "sample"]) == 0
+    assert demo_without_work.loaded == ["fashion-mnist-sample", "fashion-mnist", "fashion-mnist-sample"]
+
+
+def test_the_demo_makes_anew_what_an_earlier_demo_made(tmp_path, demo_without_work):
+    words = ["demo", "--no-serve", "--out", str(tmp_path / "demo")]
+    assert main(words) == 0
+    made = [tmp_path / "demo" / name / "file" for name in ("run", "uninterrupted", "pictures")]
+    for file in made:
+        file.parent.mkdir()
+        file.write_text("of the first")
+    (tmp_path / "demo" / "mine.txt").write_text("kept")
+    assert main(words) == 0
+    assert [file for file in made if file.exists()] == []
+    assert (tmp_path / "demo" / "mine.txt").exists()

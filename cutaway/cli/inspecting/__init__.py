@@ -1,0 +1,1 @@
+"""`cutaway inspect …`, a file for each command."""

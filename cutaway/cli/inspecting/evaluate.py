@@ -1,0 +1,174 @@
+"""`cutaway evaluate`: how well a network tells the classes apart, where it fails, and against another one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from cutaway.cli.arguments import parse
+from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.terminal import bars, say, say_json
+from cutaway.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
+
+    from cutaway.checkpoints import Restored
+    from cutaway.datasets import Dataset, Split
+    from cutaway.evaluation import Evaluation
+    from cutaway.preprocessing import Preprocessing
+
+
+@dataclass(frozen=True)
+class EvaluateOptions:
+    """Evaluate a bundle: figures, classes, confusions, mistakes with heat-maps, calibration, a map of the pictures."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    data: str | None = None
+    """Pictures of the same classes, in place of the run's own data."""
+    split: Literal["train", "valid", "test", "all"] | None = None
+    """By default the test, or the validation split where there is no test."""
+    against: str | None = None
+    """Another bundle or run to compare with: which pictures it recognises and this one does not, and the other way."""
+    slice_by: tuple[str, ...] = ()
+    """Columns to tell the accuracy by: folder (inside the classes' folders), or those of a CSV list."""
+    embedding: Literal["pca", "tsne", "umap", "none"] = "pca"
+    """How the map of the pictures is made."""
+    target_layer: str | None = None
+    """Layer to read heat-maps at; found by default."""
+    out: Path = Path("evaluation")
+    """Directory for figures and tables."""
+    form: Annotated[Literal["rich", "json", "csv"], tyro.conf.arg(name="format")] = "rich"
+    """What is printed: tables, everything as JSON, or the classes as CSV."""
+    json: bool = False
+    """The same as --format json."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:NUMBER or mps."""
+    batch_size: int = 256
+    """Pictures at a time."""
+    workers: int = 0
+    """Processes that decode pictures which don't fit into memory."""
+    reading: Reading = field(default_factory=ReadingOptions)
+
+
+def run_evaluate(arguments: Sequence[str]) -> None:
+    """Evaluates, writes figures and tables, and prints what was found."""
+    options = parse(EvaluateOptions, "evaluate", arguments)
+    if options.batch_size < 1 or options.workers < 0:
+        raise DataError("--batch-size must be 1 at least, and --workers 0.")
+    from cutaway.cli.inspecting import evaluation_files, evaluation_tables
+    from cutaway.cli.inspecting.evaluated import Against, Evaluated
+    from cutaway.cli.run_data import data_of
+    from cutaway.devices import choose_device
+    from cutaway.inspect.assessment import assess
+    from cutaway.inspect.canvas import legible
+    from cutaway.inspect.comparison import compare_answers, in_order_of
+
+    device = choose_device(options.device)
+    restored = options.reading.restore(options.reference)
+    other = None if options.against is None else options.reading.restore(options.against)
+    dataset = data_of(restored, options.data, track=bars)
+    split = _split(dataset, options.split)
+    assessment = assess(
+        restored.network.to(device),
+        _in_memory(dataset, split, restored.preprocessing),
+        restored.preprocessing,
+        restored.classes,
+        shown=split,
+        slice_by=options.slice_by,
+        embedding=None if options.embedding == "none" else options.embedding,
+        target_layer=options.target_layer,
+        device=device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        track=bars,
+    )
+    evaluated = Evaluated(str(restored.path), dataset.name, restored.preprocessing, assessment)
+    if other is not None:
+        theirs = _answers_of(other, dataset, split, options, device)
+        theirs = replace(theirs, logits=in_order_of(theirs.logits, other.classes, restored.classes))
+        against = Against(
+            str(other.path),
+            theirs,
+            compare_answers(theirs, assessment.answers),
+            _num_learned(other, split),
+        )
+        evaluated = replace(evaluated, against=against)
+    written = evaluation_files.write_all(evaluated, options.out)
+    form = "json" if options.json else options.form
+    if form == "json":
+        say_json(evaluation_files.as_json(evaluated) | {"files": [str(options.out / name) for name in written]})
+    elif form == "csv":
+        print(evaluation_files.classes_csv(assessment), end="")
+    else:
+        evaluation_tables.show(evaluated)
+        left = len(dataset.train) + len(dataset.valid) + len(dataset.test) - len(split)
+        if options.data is not None and left:
+            say(f"\n{left:,} more pictures of {options.data} are in its other splits: --split all takes every one.")
+        say(f"\nin {options.out}: {', '.join(written)}")
+        unwritten = sum(not legible(name, "") for name in restored.classes)
+        if unwritten:
+            say(f"No installed font can write {unwritten} of the names: figures show their numbers in classes.csv.")
+
+
+def _answers_of(
+    other: Restored, dataset: Dataset, split: Split, options: EvaluateOptions, device: torch.device
+) -> Evaluation:
+    from cutaway.evaluation import evaluate
+
+    prepared = _in_memory(dataset, split, other.preprocessing)
+    return evaluate(
+        other.network.to(device),
+        prepared,
+        other.preprocessing,
+        device=device,
+        batch_size=options.batch_size,
+        workers=options.workers,
+        track=bars,
+    )
+
+
+def _num_learned(other: Restored, split: Split) -> int | None:
+    """How many samples of a split stand in the training split of another bundle; None where nothing can tell."""
+    from cutaway.cli.run_data import data_of
+    from cutaway.datasets.duplicates import content_hashes
+
+    try:
+        train = data_of(other, track=bars).train
+    except DataError:
+        return None
+    if split.paths is not None and train.paths is not None:
+        learned = {path.resolve() for path in train.paths}
+        return sum(path.resolve() in learned for path in split.paths)
+    if split.paths is not None or train.paths is not None or split.prepared or train.prepared:
+        return None
+    hashes = set(content_hashes(train))
+    return sum(content in hashes for content in content_hashes(split))
+
+
+def _split(dataset: Dataset, asked: str | None) -> Split:
+    from cutaway.datasets import SPLITS, joined
+
+    if asked == "all":
+        return joined([dataset.split(name) for name in SPLITS], "all")
+    split = dataset.split(asked or ("test" if len(dataset.test) else "valid"))
+    if len(split) == 0:
+        raise DataError(
+            f"The {split.name} split of {dataset.name} is empty.", hint="Name another one: --split train, valid or all."
+        )
+    return split
+
+
+def _in_memory(dataset: Dataset, split: Split, preprocessing: Preprocessing) -> Split:
+    """The split decoded once, where it fits."""
+    from cutaway.datasets import into_memory
+
+    in_memory = split.paths is None
+    return into_memory(
+        replace(dataset, test=split, in_memory=in_memory), preprocessing, names=("test",), track=bars
+    ).test

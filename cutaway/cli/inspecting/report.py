@@ -1,0 +1,110 @@
+"""`cutaway inspect report`: everything in one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import tyro
+
+from cutaway.cli import complain
+from cutaway.cli.arguments import parse
+from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.terminal import bars, say
+from cutaway.errors import BundleError
+
+if TYPE_CHECKING:
+    from cutaway.checkpoints import Restored, Run
+    from cutaway.datasets import Dataset
+    from cutaway.inspect.run_histories import Moment
+
+_MOST_BUNDLES = 40
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Write everything that there is to see into one HTML file that needs no network."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    out: Path | None = None
+    """The file; by default report/index.html in the run."""
+    data: str | None = None
+    """Pictures to evaluate on, in place of the run's own data."""
+    sections: list[str] | None = None
+    """Only these, in the report's order: samples trust scores calibration embedding curves augmented layers kernels
+    features channels weights history settings environment."""
+    tensorboard: bool = False
+    """Write the figures and the network's graph into the run's TensorBoard events too."""
+    reading: Reading = field(default_factory=ReadingOptions)
+
+
+def run_report(arguments: Sequence[str]) -> None:
+    """Writes the report."""
+    options = parse(ReportOptions, "inspect report", arguments)
+    from cutaway.cli.run_data import data_of
+
+    restored = options.reading.restore(options.reference)
+    dataset = data_of(restored, options.data, track=bars)
+    out = options.out or restored.path.parent.parent / "report" / "index.html"
+    say(write_html(restored, dataset, out, sections=options.sections, tensorboard=options.tensorboard))
+
+
+def write_html(
+    restored: Restored,
+    dataset: Dataset,
+    out: Path,
+    *,
+    sections: Sequence[str] | None = None,
+    tensorboard: bool = False,
+) -> str:
+    """Writes the report, or these sections of it; returns a line on it."""
+    import torch
+
+    from cutaway.checkpoints import Run
+    from cutaway.datasets import into_memory
+    from cutaway.evaluation import evaluate
+    from cutaway.images import decode
+    from cutaway.inspect.event_files import EventFiles
+    from cutaway.inspect.report import report_of_bundle, write_events, write_report
+
+    split = "test" if len(dataset.test) else "valid"
+    prepared = into_memory(dataset, restored.preprocessing, track=bars)
+    answers = evaluate(restored.network, prepared.split(split), restored.preprocessing, track=bars)
+    run = Run(restored.path.parent.parent)
+    rows = [entry for entry in run.journal() if entry["kind"] == "epoch"]
+    augmented = decode(run.augmented) if run.augmented.is_file() else None
+    history = _history(restored, run) if sections is None or "history" in sections else ()
+    report = report_of_bundle(
+        restored,
+        dataset,
+        answers,
+        split=split,
+        journal=rows,
+        augmented=augmented,
+        history=history,
+        sections=sections,
+        track=bars,
+    )
+    written = f"a report to open in a browser: {write_report(out, report)}"
+    if tensorboard:
+        with EventFiles(run.tensorboard, step=restored.manifest.progress.step) as events:
+            write_events(events, report)
+            why = events.graph(restored.network, torch.zeros(1, *restored.spec.input_shape))
+        written += f"\nits figures in TensorBoard: tensorboard --logdir {run.path}" + (f"\n{why}" if why else "")
+    return written
+
+
+def _history(restored: Restored, run: Run) -> Sequence[Moment]:
+    """The run's weights from bundle to bundle; a damaged bundle costs this section, not the report."""
+    from cutaway.inspect.run_histories import run_history
+
+    names = [name for name, _ in restored.network.named_parameters()]
+    try:
+        bundles = run.bundles(on_damage=lambda error: complain(f"Left out: {error.message}"))
+        return run_history(bundles[-_MOST_BUNDLES:], names, track=bars) if len(bundles) > 1 else ()
+    except BundleError as error:
+        complain(f"The report has no section on weights over the run: {error.message}")
+        return ()
