@@ -54,6 +54,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-") as folder:
         ways = Ways(Path(folder), network, optimizer, spec)
         seconds = measure(ways)
+        seconds["gradients beside an asynchronous save"] = ways.beside[-ROUNDS:]
         for name, values in seconds.items():
             print(f"{name:52} {statistics.median(values):7.3f} s   ({min(values):.3f} to {max(values):.3f})")
         print()
@@ -98,12 +99,15 @@ class Ways:
         self.network, self.optimizer = network, optimizer
         self.peaks: dict[str, int] = {}
         self.saver = Saver()
+        self.pictures = torch.randn(2, 3, 224, 224)
+        self.beside: list[float] = []
         states, groups = named_state(network, optimizer)
         self.tensors = {
             "model": network.state_dict(),
             "optimizer": states,
             "training": {"generator/torch": torch.get_rng_state()},
         }
+        self.steady = {("model", name) for name, _ in network.named_parameters()} | {("optimizer", n) for n in states}
         self.state = {"model": network.state_dict(), "optimizer": optimizer.state_dict()}
         self.manifest = Manifest(
             network=spec,
@@ -125,6 +129,7 @@ class Ways:
             "torch.save and fsync": lambda: self.torch_save(sync=True),
             "cutaway, synchronous verified save": self.write,
             "cutaway, blocked by an asynchronous save": self.blocked,
+            "gradients of two pictures, alone": lambda: timed(self.gradients),
             "dcp.save": self.dcp_save,
             "dcp.async_save, blocked": self.dcp_blocked,
             "torch.load(weights_only=True)": self.torch_load,
@@ -156,10 +161,20 @@ class Ways:
         return timed(lambda: write_bundle(self.folder / "step-00000001", self.manifest, self.tensors))
 
     def blocked(self) -> float:
+        """What the loop waits for: the call, and before the next update whatever is not copied by then."""
         path = self.folder / "step-00000001"
-        seconds = timed(lambda: self.saver.save(path, self.manifest, self.tensors, after=lambda: None))
+        seconds = timed(
+            lambda: self.saver.save(path, self.manifest, self.tensors, after=lambda: None, steady=self.steady)
+        )
+        self.beside.append(timed(self.gradients))
+        seconds += timed(self.saver.before_update)
         self.saver.wait()
         return seconds
+
+    def gradients(self) -> None:
+        """The next step up to its update, on two pictures only: a larger batch would hide more."""
+        self.network(self.pictures).sum().backward()
+        self.network.zero_grad()
 
     def dcp_save(self) -> float:
         with contextlib.redirect_stdout(io.StringIO()):
