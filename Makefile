@@ -14,7 +14,7 @@ run := .venv/bin/python
 pytest := $(run) -m pytest -n $(JOBS) --maxprocesses 8 --dist loadfile
 has_gpu := $(run) -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'
 
-.PHONY: help setup demo test test-all test-fast faults lint format bench wheel clean
+.PHONY: help setup demo test test-fast test-wide faults lint format bench wheel clean
 
 help: ## list these targets
 	@grep -E '^[a-z][a-z-]*:.*## ' $(firstword $(MAKEFILE_LIST)) | sort \
@@ -26,14 +26,14 @@ setup: ## make .venv with everything that the other targets need
 demo: setup ## from real pictures to a classifier in the browser (DEMO_ARGS=--no-serve ends before the page)
 	@$(run) -m cutaway demo $(DEMO_ARGS)
 
-test: setup ## run the tests, but for the slow ones (those that need a GPU only where there is one)
-	@if $(has_gpu); then $(pytest) -m 'not slow' $(TEST_ARGS); else $(pytest) -m 'not (slow or gpu)' $(TEST_ARGS); fi
+test: setup ## run the tests (those that need a GPU only where there is one)
+	@if $(has_gpu); then $(pytest) -m 'not wide' $(TEST_ARGS); else $(pytest) -m 'not (wide or gpu)' $(TEST_ARGS); fi
 
-test-all: setup ## run every test, also those over whole families of networks (about half an hour)
-	@if $(has_gpu); then $(pytest) $(TEST_ARGS); else $(pytest) -m 'not gpu' $(TEST_ARGS); fi
+test-wide: setup ## run the tests over every network of torchvision, which `test` takes a few of
+	@$(pytest) -m wide $(TEST_ARGS)
 
-test-fast: setup ## run the tests that take no more than a few seconds each
-	@$(pytest) -m 'not (slow or gpu or faults or browser)' $(TEST_ARGS)
+test-fast: setup ## run the tests, but for the slow ones over whole families of networks
+	@if $(has_gpu); then $(pytest) -m 'not (slow or wide)' $(TEST_ARGS); else $(pytest) -m 'not (slow or wide or gpu)' $(TEST_ARGS); fi
 
 faults: setup ## run only the tests that kill, fill disks and break files on purpose
 	@CUTAWAY_KILLS=100 $(pytest) -m faults $(TEST_ARGS)
