@@ -85,22 +85,29 @@ SLOW = [
     "swin-small",
     "maxvit-small",
     "mobilenet_v3_small",
+    "convnext_tiny",
+    "inception_v3",
+]
+WIDE = [
     "efficientnet_b0",
     "densenet121",
-    "convnext_tiny",
     "squeezenet1_1",
     "shufflenet_v2_x1_0",
     "mnasnet0_5",
     "regnet_y_400mf",
     "googlenet",
-    "inception_v3",
+]
+ALL = [
+    *FAST,
+    *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW),
+    *(pytest.param(name, marks=pytest.mark.wide) for name in WIDE),
 ]
 SIZES = {"inception_v3": 160}
 PHOTOS = [data.chelsea(), data.coffee(), data.astronaut(), data.rocket()]
 EXPLAINED = [-1, 3, 5, 7]
 
 
-@pytest.mark.parametrize("name", FAST + [pytest.param(name, marks=pytest.mark.slow) for name in SLOW])
+@pytest.mark.parametrize("name", ALL)
 @pytest.mark.filterwarnings("ignore:The default weight initialization:FutureWarning")
 def test_the_file_explains_itself_as_pytorch_does(name, tmp_path):
     torch.manual_seed(0)
