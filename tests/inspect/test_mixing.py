@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from cutaway.errors import InspectionError
 from cutaway.inspect import class_activation_maps
 from cutaway.inspect.attribution import METHODS as ATTRIBUTIONS
 from cutaway.inspect.attribution import attribute
@@ -67,6 +68,34 @@ def test_several_classes_each_and_views_are_kept_apart_too(mixing, pictures):
     assert torch.allclose(found.maps[1], own.maps[0], atol=1e-6)
     assert found.against.tolist() == [[2, 2], [0, 0], [1, 1]]
     assert class_activation_maps(mixing, pictures, top=2).maps.shape == (3, 2, 6, 6)
+
+
+UNFIT = [
+    [0, 1],
+    [0, 1, 2, 0],
+    [0],
+    [[0, 1], [1, 2]],
+    [],
+    [0.5, 1, 2],
+    "shirt",
+    [[0], [1, 2], [0]],
+    [0, 9, 1],
+    [10**30] * 3,
+]
+
+
+@pytest.mark.parametrize("asked", UNFIT, ids=str)
+def test_classes_that_fit_no_batch_are_refused_as_of_networks_that_do_not_mix(asked, mixing, pictures):
+    plain = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+    for question in ({"class_index": asked}, {"class_index": 1, "against": asked}):
+        said = []
+        for network in (plain, mixing):
+            with pytest.raises(InspectionError) as refusal:
+                class_activation_maps(network, pictures, **question)
+            said.append(str(refusal.value))
+        assert said[0] == said[1]
+    with pytest.raises(InspectionError):
+        attribute(mixing, pictures, "saliency", asked)
 
 
 def test_score_cam_masks_one_copy_at_a_time(mixing, pictures):

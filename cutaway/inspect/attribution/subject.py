@@ -143,7 +143,10 @@ def chosen_classes(class_index: ClassIndex, logits: Tensor) -> Tensor:
     Raises:
         InspectionError: There is no such class, or not one for each picture.
     """
-    chosen = torch.as_tensor(class_index, device=logits.device)
+    try:
+        chosen = torch.as_tensor(class_index, device=logits.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise InspectionError(f"class_index must be integers, not {class_index!r}.") from error
     count, num_classes = logits.shape
     if chosen.is_floating_point() or chosen.dtype == torch.bool or (chosen.dim() and chosen.shape != (count,)):
         raise InspectionError(

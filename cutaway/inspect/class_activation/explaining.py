@@ -137,9 +137,7 @@ def _explained(
         if alone is None or len(inputs) == 1:
             maps, logits, asked = run(inputs, question)
         else:
-            parts = [
-                run(inputs[index : index + 1], question.of_one(index, len(inputs))) for index in range(len(inputs))
-            ]
+            parts = [run(*one) for one in zip(torch.split(inputs, 1), question.of_each(len(inputs)), strict=True)]
             maps = torch.cat([maps for maps, _, _ in parts])
             logits = torch.cat([logits for _, logits, _ in parts])
             asked = joined([asked for _, _, asked in parts])

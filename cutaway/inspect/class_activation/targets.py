@@ -28,14 +28,20 @@ class Question:
     against: Classes | None = None
     top: int | None = None
 
-    def of_one(self, sample: int, count: int) -> Question:
-        """What is asked of one picture among `count`."""
+    def of_each(self, count: int) -> list[Question]:
+        """What is asked of each of `count` pictures.
 
-        def own(given: Classes) -> Classes:
-            numbers = torch.as_tensor(given)
-            return numbers[sample : sample + 1] if numbers.dim() and len(numbers) == count else given
+        Raises:
+            InspectionError: The numbers fit no batch of so many.
+        """
 
-        return Question(own(self.class_index), None if self.against is None else own(self.against), self.top)
+        def own(name: str, given: Classes) -> Sequence[Tensor]:
+            numbers = _numbers(name, given, count)
+            return torch.split(numbers, 1) if numbers.dim() and len(numbers) == count else [numbers] * count
+
+        of_each = own("class_index", self.class_index if self.top is None else -1)
+        against = [None] * count if self.against is None else own("against", self.against)
+        return [Question(*numbers, self.top) for numbers in zip(of_each, against, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -82,13 +88,13 @@ def targets(question: Question, logits: Tensor) -> Targets:
             raise InspectionError(f"The top {question.top} of {num_classes} classes cannot be explained.")
         chosen, is_single = logits.topk(question.top, 1).indices, False
     else:
-        chosen = _numbers("class_index", question.class_index, count, logits)
+        chosen = _existing(_numbers("class_index", question.class_index, count), logits)
         is_single = chosen.dim() < 2
         chosen = _spread(chosen, count)
         chosen = torch.where(chosen < 0, logits.argmax(1, keepdim=True), chosen)
     if question.against is None:
         return Targets(chosen, None, is_single)
-    against = _spread(_numbers("against", question.against, count, logits), count)
+    against = _spread(_existing(_numbers("against", question.against, count), logits), count)
     num_targets = max(chosen.shape[1], against.shape[1])
     if not {chosen.shape[1], against.shape[1]} <= {1, num_targets}:
         raise InspectionError(
@@ -114,10 +120,11 @@ def joined(each: Sequence[Targets]) -> Targets:
     )
 
 
-def _numbers(name: str, given: Classes, count: int, logits: Tensor) -> Tensor:
+def _numbers(name: str, given: Classes, count: int) -> Tensor:
+    """Integers [], [N] or [1 or N, T] for N = `count` pictures."""
     try:
-        numbers = torch.as_tensor(given, device=logits.device)
-    except (TypeError, ValueError) as error:
+        numbers = torch.as_tensor(given)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InspectionError(f"{name} must be integers, not {given!r}.") from error
     fits = numbers.dim() == 0 or numbers.shape == (count,) or (numbers.dim() == 2 and len(numbers) in (1, count))
     if numbers.is_floating_point() or numbers.dtype == torch.bool or not fits or not numbers.numel():
@@ -125,13 +132,18 @@ def _numbers(name: str, given: Classes, count: int, logits: Tensor) -> Tensor:
             f"{name} must be one integer, or one (or a row of several) for each of the {count} pictures; it is "
             f"{numbers.dtype} {list(numbers.shape)}."
         )
+    return numbers.long()
+
+
+def _existing(numbers: Tensor, logits: Tensor) -> Tensor:
+    """The same numbers beside the logits [N, K], where each is a class or -1."""
     num_classes = logits.shape[1]
     if not -1 <= int(numbers.min()) <= int(numbers.max()) < num_classes:
         wrong = numbers[(numbers < -1) | (numbers >= num_classes)].flatten()[0].item()
         raise InspectionError(
             f"There is no class {wrong}.", hint=f"Classes are 0 to {num_classes - 1}; -1 is the top class."
         )
-    return numbers.long()
+    return numbers.to(logits.device)
 
 
 def _spread(numbers: Tensor, count: int) -> Tensor:
