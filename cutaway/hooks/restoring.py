@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -119,14 +119,15 @@ def _tensors(tables: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
 
 
 def _take(steps: Sequence[tuple[Callable[..., None], Any]]) -> None:
-    """Takes every step, also after one that failed or was interrupted; the first error is raised in the end."""
-    for done, (restore, state) in enumerate(steps, start=1):
+    """Takes every step, also after any that failed or were interrupted; then raises an interrupt or the first error."""
+    errors: list[BaseException] = []
+    for restore, state in steps:
         try:
             restore(state)
-        except BaseException:
-            with suppress(Exception):
-                _take(steps[done:])
-            raise
+        except BaseException as error:  # noqa: BLE001 - raised below
+            errors.append(error)
+    if errors:
+        raise next((error for error in errors if not isinstance(error, Exception)), errors[0])
 
 
 _Attributes = list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import random
+import sys
 
 import numpy as np
 import pytest
@@ -68,6 +69,35 @@ def test_what_cannot_be_put_back_keeps_nothing_else_from_it(monkeypatch: pytest.
     assert torch.equal(torch.get_rng_state(), random_states[0])
     assert random.getstate() == random_states[1]
     assert str(np.random.get_state()[1:3]) == str(random_states[2])
+
+
+def test_however_many_cannot_be_put_back_the_last_step_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.Module()
+    for number in range(sys.getrecursionlimit()):
+        network.register_buffer(f"buffer{number}", torch.zeros(1))
+    random_state = torch.get_rng_state()
+    errors = iter([RuntimeError("first"), *[RuntimeError("later")] * len(network._buffers)])
+
+    def fails(self: object) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr(restoring_module._Value, "restore", fails)
+    with pytest.raises(RuntimeError, match="first"), untouched(network):
+        torch.rand(1)
+    assert torch.equal(torch.get_rng_state(), random_state)
+
+
+def test_an_interrupt_while_things_are_put_back_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = nn.BatchNorm1d(2)
+    errors = iter([RuntimeError("first"), KeyboardInterrupt(), RuntimeError("later")])
+
+    def fails(self: object) -> None:
+        raise next(errors)
+
+    monkeypatch.setattr(restoring_module._Value, "restore", fails)
+    with pytest.raises(KeyboardInterrupt), untouched(network):
+        network.eval()
+    assert network.training
 
 
 def test_numpys_random_state_is_put_back() -> None:
