@@ -38,6 +38,20 @@ class Loaded:
     notes: tuple[str, ...]
 
 
+class WrongOutputsError(BundleError):
+    """Weights have another number of outputs than there are labels, and fit otherwise.
+
+    Args:
+        message: What is wrong.
+        hint: What to do next.
+        num_outputs: Of the weights.
+    """
+
+    def __init__(self, message: str, *, hint: str, num_outputs: int) -> None:
+        super().__init__(message, hint=hint)
+        self.num_outputs = num_outputs
+
+
 def spec_for(
     network: str, classes: Sequence[str], preprocessing: Preprocessing, arguments: Mapping[str, JsonValue]
 ) -> NetworkSpec:
@@ -81,6 +95,7 @@ def load_network(
         allow_nan: Take weights that are NaN or infinite as they are.
 
     Raises:
+        WrongOutputsError: They fit but for the number of classes.
         BundleError: The weights don't fit, or are not finite.
         NetworkError: There is no such network, or it would have to run code that was not allowed.
     """
@@ -143,9 +158,10 @@ def _check(
     outputs = _outputs(matching, spec.num_classes)
     if outputs is not None:
         name, count = outputs
-        raise BundleError(
+        raise WrongOutputsError(
             f"{weights.path} has {count} outputs (at '{name}') for {spec.num_classes} labels.\n{render(matching)}",
             hint=f"Give the labels of those {count} classes. {'Or ' if may_be_partial else ''}{offer}",
+            num_outputs=count,
         )
     raise BundleError(f"{weights.path} does not fit {spec.name}.\n{render(matching)}", hint=offer)
 

@@ -124,7 +124,7 @@ def _of_bundle(
 
 
 def _of_name(name: str, options: ForeignOptions, own: OwnCode, allow_nan: bool) -> Source:
-    from cutaway.checkpoints.foreign_networks import load_network, spec_for
+    from cutaway.checkpoints.foreign_networks import WrongOutputsError, load_network, spec_for
     from cutaway.networks import build
 
     known, weights = _published(name, options), _weights(name, options)
@@ -135,9 +135,18 @@ def _of_name(name: str, options: ForeignOptions, own: OwnCode, allow_nan: bool) 
         network = build(spec, own)
         notes = [*notes, "The weights are those that the factory gave it."]
     else:
-        loaded = load_network(
-            spec, weights, own=own, strip_prefix=options.strip_prefix, may_be_partial=False, allow_nan=allow_nan
-        )
+        try:
+            loaded = load_network(
+                spec, weights, own=own, strip_prefix=options.strip_prefix, may_be_partial=False, allow_nan=allow_nan
+            )
+        except WrongOutputsError as error:
+            if options.classes is not None:
+                raise
+            raise SettingsError(
+                f"{weights.path} has {error.num_outputs} outputs, which are not ImageNet's {len(classes)}, and nothing "
+                "says what they stand for.",
+                hint=f"Give --classes a,b,c or --classes FILE, with {error.num_outputs} labels in their order.",
+            ) from error
         network, notes = loaded.network, [*loaded.notes, *notes]
     return Source(
         network=network.eval(),

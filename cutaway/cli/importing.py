@@ -11,16 +11,12 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from cutaway.cli.arguments import parse
-from cutaway.cli.model_facts import IMAGENET, preprocessing_of
+from cutaway.cli.model_facts import IMAGENET, classes_named, is_imagenet, preprocessing_named, preprocessing_of
 from cutaway.cli.terminal import as_bytes, say, say_json
 from cutaway.errors import SettingsError
-from cutaway.settings import read_yaml
 
 if TYPE_CHECKING:
     from cutaway.preprocessing.spec import Preprocessing
-
-# torchvision's own weights of these expect pixels between -1 and 1.
-_SCALED_TO_ONE = ("torchvision:inception_v3", "torchvision:googlenet")
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,9 @@ class ImportOptions:
     """A state dict or training checkpoint of PyTorch, or safetensors; also as the first word. Nothing in it is run."""
     network: str
     """The network to build, such as torchvision:resnet18."""
-    classes: Path
-    """Labels in the order of the outputs: a file with one a line, or a JSON list; imagenet for ImageNet's 1000."""
+    classes: str | None = None
+    """Labels in the order of the outputs: a,b,c, or a file with one a line, or imagenet for ImageNet's 1000; never
+    guessed."""
     preprocessing: str | None = None
     """What the weights were trained on: imagenet, or a YAML or JSON file with size, mean, std and so on."""
     image_size: int | None = None
@@ -76,9 +73,15 @@ def run_import(arguments: Sequence[str]) -> None:
         arguments = ["--weights", *arguments]
     options = parse(ImportOptions, "checkpoints import", arguments)
     from cutaway.checkpoints.importing import import_weights
+    from cutaway.networks.pretrained import expects_other_pixels
     from cutaway.settings.labels import distinct
 
-    labels = _labels(options.classes)
+    if options.classes is None:
+        raise SettingsError(
+            f"Nothing says what the outputs of {options.network} stand for.",
+            hint=f"Give --classes a,b,c or --classes FILE, or --classes {IMAGENET} for ImageNet's 1000.",
+        )
+    labels = classes_named(options.classes)
     classes = distinct(labels)
     made = import_weights(
         options.weights,
@@ -99,7 +102,7 @@ def run_import(arguments: Sequence[str]) -> None:
     renamed = [name for name, label in zip(classes, labels, strict=True) if name != label]
     if renamed:
         notes.append(f"Labels that were there before have a number now: {', '.join(renamed)}.")
-    if options.network in _SCALED_TO_ONE and options.preprocessing == IMAGENET and not options.mean:
+    if expects_other_pixels(options.network) and options.preprocessing == IMAGENET and not options.mean:
         scaled = "--mean 0.5 0.5 0.5 --std 0.5 0.5 0.5"
         notes.append(f"torchvision's own weights of {options.network} expect other pixels than {IMAGENET}'s: {scaled}.")
     matching = made.matching
@@ -143,20 +146,17 @@ def preprocessing_for(
         SettingsError: They give none, two, or one that is not valid.
     """
     from cutaway.networks import usual_image_size
-    from cutaway.preprocessing.spec import IMAGENET_MEAN, IMAGENET_STD
 
     values: dict[str, Any]
-    if described == IMAGENET:
-        side = image_size or usual_image_size(network) or 224
-        # 256 for 224 and 342 for 299, as torchvision's weights were validated.
-        values = {"size": (side, side), "resize": "shorter", "resize_to": round(side * 8 / 7)}
-        values |= {"mean": mean or IMAGENET_MEAN, "std": std or IMAGENET_STD}
+    if described is not None and is_imagenet(described):
+        usual = preprocessing_named(described, image_size or usual_image_size(network) or 224)
+        values = usual.model_dump() | ({"mean": mean} if mean else {}) | ({"std": std} if std else {})
     elif described is not None:
         if image_size or mean or std:
             raise SettingsError(
                 f"--image-size, --mean and --std don't go with the file {described}.", hint="Write them into the file."
             )
-        values = read_yaml(Path(described))
+        return preprocessing_named(described)
     elif image_size and mean and std:
         values = {"size": (image_size, image_size), "mean": mean, "std": std}
         values |= {"color": "grey" if len(mean) == 1 else "rgb"}
@@ -166,16 +166,6 @@ def preprocessing_for(
             hint="Give --preprocessing imagenet, --preprocessing FILE, or --image-size, --mean and --std.",
         )
     return preprocessing_of(values)
-
-
-def _labels(path: Path) -> tuple[str, ...]:
-    from cutaway.settings.labels import read_labels
-
-    if str(path) == IMAGENET and not path.exists():
-        from torchvision.models import ResNet18_Weights
-
-        return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
-    return read_labels(path)
 
 
 def arguments_of(text: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from cutaway.preprocessing.spec import Preprocessing
 
 IMAGENET = "imagenet"
+"""What a person writes for ImageNet's classes or preprocessing."""
 
 
 def classes_named(text: str) -> tuple[str, ...]:
@@ -26,12 +28,10 @@ def classes_named(text: str) -> tuple[str, ...]:
     """
     from cutaway.settings.labels import read_labels
 
-    if Path(text).exists():
+    if _is_there(text):
         return read_labels(Path(text))
     if text == IMAGENET:
-        from torchvision.models import ResNet18_Weights
-
-        return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+        return imagenet_classes()
     labels = tuple(label.strip() for label in text.split(","))
     if len(labels) < 2:
         raise SettingsError(
@@ -43,17 +43,41 @@ def classes_named(text: str) -> tuple[str, ...]:
     return labels
 
 
-def preprocessing_named(text: str) -> Preprocessing:
-    """The description behind `imagenet` or the name of a JSON or YAML file.
+def imagenet_classes() -> tuple[str, ...]:
+    """ImageNet's 1000 labels in the order of torchvision's networks; two of them are there twice.
+
+    Raises:
+        SettingsError: They come with torchvision, which is not installed.
+    """
+    try:
+        from torchvision.models import ResNet18_Weights
+    except ModuleNotFoundError as error:
+        raise SettingsError(
+            "ImageNet's labels come with torchvision, which is not installed.",
+            hint="pip install torchvision, or give a file with a label a line.",
+        ) from error
+    return tuple(ResNet18_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def is_imagenet(text: str) -> bool:
+    """Whether ImageNet is meant, and no file of that name."""
+    return text == IMAGENET and not _is_there(text)
+
+
+def _is_there(text: str) -> bool:
+    """Whether it names a file; a hundred labels with commas between them are longer than a name can be."""
+    return os.path.exists(text)  # noqa: PTH110 - Path.exists raises where a name is too long
+
+
+def preprocessing_named(text: str, size: int = 224) -> Preprocessing:
+    """The description behind `imagenet`, of pictures of this size, or behind the name of a JSON or YAML file.
 
     Raises:
         SettingsError: It is neither, or not valid.
     """
     from cutaway.preprocessing.spec import imagenet
 
-    if text == IMAGENET and not Path(text).exists():
-        return imagenet()
-    return preprocessing_of(read_yaml(Path(text)))
+    return imagenet(size) if is_imagenet(text) else preprocessing_of(read_yaml(Path(text)))
 
 
 def preprocessing_of(values: Mapping[str, Any]) -> Preprocessing:

@@ -56,7 +56,7 @@ def published(model: str, file: str | None = None) -> Published:
     weights = _weights(model, file)
     seen = weights.transforms()
     side = seen.crop_size[0]
-    scaled = model in _SCALED_TO_ONE
+    scaled = expects_other_pixels(model)
     try:
         if not seen.antialias:
             raise ValueError("its resize leaves edges rough")
@@ -76,6 +76,15 @@ def published(model: str, file: str | None = None) -> Published:
             hint="Say what comes nearest by --preprocessing FILE.",
         ) from error
     return Published(str(weights), _file(weights), tuple(weights.meta["categories"]), preprocessing)
+
+
+def expects_other_pixels(model: str) -> bool:
+    """Whether torchvision's weights expect pixels between -1 and 1, not ImageNet's mean and deviation.
+
+    Args:
+        model: torchvision's name of the network, with `torchvision:` before it or without.
+    """
+    return model.removeprefix("torchvision:") in _SCALED_TO_ONE
 
 
 def fetch(model: str) -> dict[str, Tensor]:

@@ -151,8 +151,14 @@ class Preprocessing(BaseModel):
         return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
 
-def imagenet(size: int = 224, resize_to: int = 256) -> Preprocessing:
-    """The preprocessing that torchvision's ImageNet weights were trained with."""
+def imagenet(size: int = 224, resize_to: int | None = None) -> Preprocessing:
+    """The preprocessing that torchvision's ImageNet weights were validated with.
+
+    Args:
+        size: Side of the input in pixels.
+        resize_to: The shorter side before the middle is cut out; by default 8/7 of the size, so 256 for 224.
+    """
+    resize_to = round(size * 8 / 7) if resize_to is None else resize_to
     return Preprocessing(size=(size, size), resize="shorter", resize_to=resize_to, mean=IMAGENET_MEAN, std=IMAGENET_STD)
 
 

@@ -318,6 +318,22 @@ def test_the_names_of_imagenet_s_classes_are_known(labels, call):
     assert "--partial loads 8 of 10 tensors" in said
 
 
+def test_labels_are_named_with_commas_too_and_never_guessed(labels, call):
+    words = "checkpoints import theirs.pth --network lenet5 --preprocessing grey.yaml --out run"
+    said = call(words, code=1)
+    assert "what the outputs of lenet5 stand for" in said
+    assert "--classes imagenet" in said
+    assert not Path("run").exists()
+    call(f"{words} --classes cat,dog,fox")
+    assert restore("run").classes == ("cat", "dog", "fox")
+
+
+def test_more_labels_than_a_file_s_name_is_long_are_no_file(labels, call):
+    many = ",".join(f"class-{number}" for number in range(100))
+    said = call(f"{IMPORT} --preprocessing grey.yaml".replace("labels.txt", many), code=1)
+    assert "has 3 outputs (at 'out.weight') for 100 labels" in said
+
+
 @pytest.mark.parametrize(
     ("change", "said", "hint"),
     [
@@ -328,7 +344,8 @@ def test_the_names_of_imagenet_s_classes_are_known(labels, call):
         ("--preprocessing grey.yaml --image-size 32", "don't go with the file grey.yaml", "into the file"),
         ("--preprocessing bad.yaml", "size", ""),
         ("--preprocessing grey.yaml --network lenet6", "lenet6", "lenet5"),
-        ("--preprocessing grey.yaml --classes none.txt", "none.txt cannot be read", ""),
+        ("--preprocessing grey.yaml --classes none.txt", "no file none.txt with classes", "commas"),
+        ("--preprocessing grey.yaml --classes cat,dog", "has 3 outputs (at 'out.weight') for 2 labels", "those 3"),
         ("--preprocessing grey.yaml --weights none.pth", "none.pth cannot be read", ""),
         ("--preprocessing grey.yaml --weights labels.txt", "neither a file of torch.save nor safetensors", ""),
         ("--preprocessing grey.yaml --network-arguments {", "not valid JSON", ""),

@@ -106,9 +106,11 @@ def test_weights_of_another_number_of_classes_ask_for_their_names(shufflenet):
     state = shufflenet.state_dict()
     state["fc.weight"], state["fc.bias"] = state["fc.weight"][:3], state["fc.bias"][:3]
     torch.save(state, "three.pth")
-    with pytest.raises(BundleError, match=r"three\.pth has 3 outputs \(at 'fc\.weight'\) for 1000 labels") as error:
+    with pytest.raises(SettingsError, match=r"three\.pth has 3 outputs, .*nothing says what they stand for") as error:
         found(network=SHUFFLENET, weights=Path("three.pth"))
     assert "--classes" in error.value.hint
+    with pytest.raises(BundleError, match=r"three\.pth has 3 outputs \(at 'fc\.weight'\) for 2 labels") as error:
+        found(network=SHUFFLENET, weights=Path("three.pth"), classes="cat,dog")
     assert "--partial" not in error.value.hint
     Path("labels.txt").write_text("cat\ndog\nfox\n")
     for classes in ("cat,dog,fox", "labels.txt"):

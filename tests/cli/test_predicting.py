@@ -1,6 +1,7 @@
 """`cutaway predict` on a file of another tool, in this process."""
 
 import json
+import sys
 
 import numpy as np
 import onnx
@@ -78,3 +79,10 @@ def test_it_says_where_cuda_was_meant_and_did_not_load(folder, capsys, monkeypat
     monkeypatch.setattr("onnxruntime.InferenceSession", lambda data, options, **further: real(data, options, both[1:]))
     run_predict(["other.onnx", "red.png", "--classes", "a,b,c", "--preprocessing", "prep.json"])
     assert "runs on the CPU" in capsys.readouterr().err
+
+
+def test_imagenet_s_labels_without_torchvision_are_a_sentence(folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    monkeypatch.setitem(sys.modules, "torchvision.models", None)
+    with pytest.raises(SettingsError, match="come with torchvision"):
+        run_predict(["other.onnx", "red.png", "--classes", "imagenet", "--preprocessing", "prep.json"])

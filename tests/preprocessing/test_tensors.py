@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
+from torchvision import models
 from torchvision.transforms import v2
 
 from cutaway.errors import ImageError
@@ -162,3 +163,11 @@ def test_strips_over_a_hundred_times_as_high_as_wide_go_the_same_way_in_both_for
     image = noise(0, *source)
     ours = Preprocess(spec).picture(torch.from_numpy(image)[None])[0].permute(1, 2, 0).numpy()
     assert np.array_equal(ours, spec.picture(image))
+
+
+def test_imagenets_pictures_are_shrunk_by_the_same_share_at_every_size():
+    for model in ("ResNet18", "Inception_V3"):
+        own = models.get_weight(f"{model}_Weights.IMAGENET1K_V1").transforms()
+        spec = imagenet(own.crop_size[0])
+        assert ([spec.resize_to], list(spec.size)) == (own.resize_size, own.crop_size * 2)
+    assert imagenet(64).resize_to == 73
