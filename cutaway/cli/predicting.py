@@ -5,21 +5,19 @@ from __future__ import annotations
 import csv
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
-from cutaway.cli import complain
 from cutaway.cli.arguments import parse
-from cutaway.cli.model_facts import classes_named, preprocessing_named
+from cutaway.cli.classifying import ClassifierOptions, Classifying, load_classifier
 from cutaway.cli.pictures import Decoded, decoded, picture_files, refuse_broken
 from cutaway.cli.terminal import as_percent, formula_safe, say_json, say_table
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
-    from cutaway.cli.serving import ServeOptions
     from cutaway.serve.classifier import Classifier, Score
 
 _AT_A_TIME = 16
@@ -35,18 +33,11 @@ class PredictOptions:
     """Files, folders and patterns."""
     top_k: int = 3
     """Classes to name for each picture."""
-    provider: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where ONNX Runtime computes."""
-    classes: str | None = None
-    """Of another tool's file: a file with a label a line, or a,b,c in the order of its outputs."""
-    preprocessing: str | None = None
-    """Of another tool's file: imagenet, or a JSON or YAML file with size, mean, std and so on."""
-    scores: Literal["auto", "logits", "probabilities"] = "auto"
-    """Of another tool's file: what its outputs are."""
     json: Annotated[bool, tyro.conf.arg(name="json")] = False
     """Print JSON."""
     csv: bool = False
     """Print CSV, a line a picture."""
+    classifying: Classifying = field(default_factory=ClassifierOptions)
 
 
 def run_predict(arguments: Sequence[str]) -> None:
@@ -56,7 +47,7 @@ def run_predict(arguments: Sequence[str]) -> None:
         raise SettingsError(f"--top-k must be at least 1, not {options.top_k}.")
     if not options.pictures:
         raise SettingsError("There is no picture to classify.", hint="Name files, folders or patterns after the model.")
-    classifier = load(options)
+    classifier = load_classifier(options.model, options.classifying)
     files = picture_files(options.pictures)
     broken: list[Decoded] = []
     answers = _answers(classifier, files, options.top_k, broken)
@@ -67,24 +58,6 @@ def run_predict(arguments: Sequence[str]) -> None:
     else:
         _show_table(answers)
     refuse_broken(broken, len(files))
-
-
-def load(options: PredictOptions | ServeOptions) -> Classifier:
-    """The model that the options name; says so where it does not run where it was meant to."""
-    from cutaway.serve.classifier import Classifier
-
-    classifier = Classifier(
-        options.model,
-        provider=options.provider,
-        classes=None if options.classes is None else classes_named(options.classes),
-        preprocessing=None if options.preprocessing is None else preprocessing_named(options.preprocessing),
-        scores=options.scores,
-    )
-    if classifier.fell_back:
-        complain(
-            "ONNX Runtime has CUDA and could not load it, so this runs on the CPU.", "--provider cpu says nothing."
-        )
-    return classifier
 
 
 @dataclass(frozen=True)

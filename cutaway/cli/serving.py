@@ -5,14 +5,13 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from cutaway.cli.arguments import parse
-from cutaway.cli.predicting import load
+from cutaway.cli.classifying import ClassifierOptions, Classifying, load_classifier
 from cutaway.cli.terminal import say
 from cutaway.errors import SettingsError
 
@@ -27,18 +26,11 @@ class ServeOptions:
     """Address to listen on; by default this machine alone can reach it."""
     port: int = 7860
     """0 takes a free one."""
-    provider: Literal["auto", "cpu", "cuda"] = "auto"
-    """Where ONNX Runtime computes."""
-    classes: str | None = None
-    """Of another tool's file: a file with a label a line, or a,b,c in the order of its outputs."""
-    preprocessing: str | None = None
-    """Of another tool's file: imagenet, or a JSON or YAML file with size, mean, std and so on."""
-    scores: Literal["auto", "logits", "probabilities"] = "auto"
-    """Of another tool's file: what its outputs are."""
     page: bool = True
     """With the page, or the HTTP API alone."""
     allowed_hosts: tuple[str, ...] = ()
     """Further host names that requests may name."""
+    classifying: Classifying = field(default_factory=ClassifierOptions)
 
 
 def run_serve(arguments: Sequence[str]) -> None:
@@ -53,7 +45,7 @@ def serve_file(options: ServeOptions) -> None:
     from cutaway.serve.api import create_app
     from cutaway.serve.server import serve
 
-    classifier = load(options)
+    classifier = load_classifier(options.model, options.classifying)
     public = options.host not in ("127.0.0.1", "localhost", "::1")
     hosts = [*options.allowed_hosts, options.host, *([socket.gethostname()] if public else [])]
     app = create_app(classifier, page=options.page, hosts=hosts)
