@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cutaway.cli import complain
+from cutaway.cli.file_names import stem_of
 from cutaway.cli.terminal import bars
 from cutaway.errors import ImageError, SettingsError
 from cutaway.images import EXTENSIONS, Pixels, decode
@@ -60,13 +61,16 @@ def picture_files(names: Iterable[str]) -> list[Path]:
 
 
 def names_of(files: Sequence[Path]) -> list[str]:
-    """What is written of each file: its path from the folder that holds them all, numbered where two are the same."""
+    """What is written of each file: its path from the folder that holds them all, numbered where two are the same.
+
+    Its last part leaves room behind it for 75 bytes.
+    """
     places = [Path(os.path.abspath(file)) for file in files]  # noqa: PTH100 - links stay as they were named
     above = os.path.commonpath([place.parent for place in places])
     taken: set[str] = set()
     names: list[str] = []
     for place in places:
-        own = str(place.relative_to(above).with_suffix(""))
+        own = str(place.relative_to(above).parent / stem_of(place.name))
         name, number = own, 1
         while name in taken:
             number += 1
@@ -81,7 +85,7 @@ def refuse_overwriting(files: Sequence[Path], names: Sequence[str], out: Path) -
 
     Args:
         files: The pictures that are read.
-        names: What `names_of` calls them.
+        names: What `names_of` calls them, or `""` where it is written into the folder itself.
         out: Where something is written under these names, with other suffixes or as folders.
 
     Raises:

@@ -198,6 +198,44 @@ def test_overlays_lie_in_folders_as_their_pictures_do(convolutional_run, capsys)
     assert [path.name.partition("--")[0] for path in Path("one").iterdir()] == ["bild 2"]
 
 
+LONG = ["é" * 125, "é" * 124 + "f", "犬" * 83, "p" * 251, "p" * 250 + "q"]
+
+
+@pytest.mark.parametrize("words", ["cam", "cam --top 2 --raw", "cam --sheet", "features --layers conv1", "attribution"])
+def test_pictures_with_names_as_long_as_a_file_s_may_be_each_have_their_own(convolutional_run, capsys, words):
+    Path("photos").mkdir()
+    for name in LONG:
+        picture(f"photos/{name}.png")
+    command, *options = words.split()
+    assert main(["inspect", command, "run", *options, "--images", "photos", "--out", "out"]) == 0
+    made = [file.relative_to("out") for file in Path("out").rglob("*.png")]
+    assert {str(file)[0] for file in made} == {"é", "犬", "p"}
+    assert len({file.parts[0].partition("--")[0] for file in made}) == len(LONG)
+
+
+@pytest.mark.parametrize("command", ["cam", "cam --top 2", "features --layers conv1", "attribution"])
+def test_nothing_is_written_outside_whatever_a_picture_is_called(convolutional_run, capsys, command):
+    Path("photos").mkdir()
+    for name in ("...png", "..png", "a.png"):
+        picture(f"photos/{name}")
+    before = set(Path().iterdir())
+    files = [f"photos/{name}" for name in ("...png", "..png", "a.png")]
+    assert main(["inspect", *command.split()[:1], "run", *command.split()[1:], "--images", *files, "--out", "out"]) == 0
+    assert set(Path().iterdir()) - before == {Path("out")}
+    assert len(list(Path("out").iterdir())) == 3
+
+
+def test_feature_maps_are_not_written_over_the_picture_that_they_are_of(convolutional_run, capsys):
+    Path("photos").mkdir()
+    picture("photos/00-conv1.png", 99)
+    before = Path("photos/00-conv1.png").read_bytes()
+    words = ["inspect", "features", "run", "--images", "photos/00-conv1.png", "--layers", "conv1", "--out"]
+    assert main([*words, "photos"]) == 1
+    assert "could replace pictures of yours" in capsys.readouterr().err
+    assert Path("photos/00-conv1.png").read_bytes() == before
+    assert main([*words, "photos/features"]) == 0
+
+
 def test_cam_decodes_a_chunk_explains_it_and_only_then_decodes_the_next(convolutional_run, capsys, monkeypatch):
     for number in range(10):
         picture(f"{number}.png")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.file_names import layer_words
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
 from cutaway.cli.terminal import bars, one_line, say, say_json, say_table
 from cutaway.errors import InspectionError, SettingsError
@@ -110,7 +111,7 @@ def _sheets(
     options.out.mkdir(parents=True, exist_ok=True)
     written: list[str | None] = []
     for number, layer in enumerate(bars(found, "drawing channels")):
-        file = options.out / f"{number:02d}-{layer.layer.replace(':', '-').replace('/', '-')}.png"
+        file = options.out / f"{number:02d}-{layer_words(layer.layer)}.png"
         file.write_bytes(png(draw_top_pictures(layer, picture, channels=asked)))
         written.append(str(file))
     return written

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.file_names import layer_words
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
-from cutaway.cli.pictures import Decoded, decoded, names_of, picture_files, refuse_broken
+from cutaway.cli.pictures import Decoded, decoded, names_of, picture_files, refuse_broken, refuse_overwriting
 from cutaway.cli.terminal import bars, one_line, say, say_json
 from cutaway.errors import SettingsError
 
@@ -52,7 +53,8 @@ def run_features(arguments: Sequence[str]) -> None:
         raise SettingsError(f"--limit must be at least 1, not {options.limit}.")
     restored = options.reading.restore(options.reference)
     files = picture_files(options.images)
-    names = names_of(files)
+    names = names_of(files) if len(files) > 1 else [""]
+    refuse_overwriting(files, names, options.out)
     broken: list[Decoded] = []
     entries: list[dict[str, object]] = []
     for chunk in decoded(files, "reading feature maps", at_a_time=_AT_A_TIME):
@@ -60,7 +62,7 @@ def run_features(arguments: Sequence[str]) -> None:
             if found.pixels is None:
                 broken.append(found)
                 continue
-            out = options.out / names[found.index] if len(files) > 1 else options.out
+            out = options.out / names[found.index]
             written = _write(restored, found.pixels, out, options)
             entries += [{"picture": str(found.file)} | entry for entry in written]
             if not options.json:
@@ -95,7 +97,7 @@ def _write(restored: Restored, picture: Pixels, out: Path, options: FeaturesOpti
     out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
     for number, maps in enumerate(bars(found, "drawing feature maps")):
-        sheet = out / f"{number:02d}-{maps.layer.name}.png"
+        sheet = out / f"{number:02d}-{layer_words(maps.layer.name)}.png"
         figure = draw_feature_maps(maps, limit=options.limit, rank=options.rank, scaled=options.scale)
         sheet.write_bytes(png(figure))
         channels = maps.strongest(0, options.limit, rank=options.rank)
