@@ -88,6 +88,16 @@ def parse_settings_and(
     return settings, {name: chosen[name] for name in own}
 
 
+def require_seed(seed: int) -> None:
+    """Refuses what is no seed for every generator.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    if not 0 <= seed < 2**63:
+        raise SettingsError(f"--seed must lie between 0 and {2**63 - 1}, not {seed}.")
+
+
 def names_option(words: Sequence[str], option: str) -> bool:
     """Whether an option is among the words of a command."""
     return any(word == option or word.startswith(option + "=") for word in words)

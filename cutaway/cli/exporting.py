@@ -12,6 +12,7 @@ import tyro
 from cutaway.cli.arguments import parse
 from cutaway.cli.export_pictures import show
 from cutaway.cli.export_sources import ForeignOptions, Source, find_source
+from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.terminal import as_bytes, bars, say, say_json
 
 if TYPE_CHECKING:
@@ -67,6 +68,8 @@ class ExportOptions:
 def run_export(arguments: Sequence[str]) -> None:
     """Exports and tells how well the file agrees with PyTorch."""
     options = parse(ExportOptions, "export", arguments)
+    if options.out is not None and not options.compare:
+        require_file(options.out, Kind.ONNX)
     if options.compare or options.precision != "fp32":
         from cutaway.cli.export_forms import run_forms
 

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from cutaway.cli.arguments import parse
+from cutaway.cli.arguments import parse, require_seed
 from cutaway.cli.model_facts import IMAGENET, classes_named, is_imagenet, preprocessing_named, preprocessing_of
 from cutaway.cli.terminal import as_bytes, say, say_json
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
     from cutaway.preprocessing.spec import Preprocessing
+
+_LARGEST_SIDE = 4096
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ def run_import(arguments: Sequence[str]) -> None:
     from cutaway.networks.pretrained import expects_other_pixels
     from cutaway.settings.labels import distinct
 
+    require_seed(options.seed)
     if options.classes is None:
         raise SettingsError(
             f"Nothing says what the outputs of {options.network} stand for.",
@@ -147,6 +150,8 @@ def preprocessing_for(
     """
     from cutaway.networks import usual_image_size
 
+    if image_size is not None and not 1 <= image_size <= _LARGEST_SIDE:
+        raise SettingsError(f"--image-size must lie between 1 and {_LARGEST_SIDE}, not {image_size}.")
     values: dict[str, Any]
     if described is not None and is_imagenet(described):
         usual = preprocessing_named(described, image_size or usual_image_size(network) or 224)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cutaway.cli.arguments import Own, names_option, parse_settings_and
+from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.own_code import permitted
 from cutaway.cli.terminal import bars, say, say_json
 from cutaway.settings.saving import SavingSettings
@@ -27,6 +28,7 @@ def run_lr_find(arguments: Sequence[str]) -> None:
         "Find a learning rate for a training with these settings; no run is written, and one at --out is left alone."
     )
     settings, own = parse_settings_and(OWN, "lr-find", arguments, purpose, without=(SavingSettings, WatchingSettings))
+    require_file(own["to"], Kind.PNG)
     from cutaway.train.lr_drawing import lr_curve_png
     from cutaway.train.lr_finding import lr_find
 

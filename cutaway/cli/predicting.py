@@ -45,6 +45,8 @@ def run_predict(arguments: Sequence[str]) -> None:
     options = parse(PredictOptions, "predict", arguments)
     if options.top_k < 1:
         raise SettingsError(f"--top-k must be at least 1, not {options.top_k}.")
+    if options.json and options.csv:
+        raise SettingsError("--json and --csv both say how to print.", hint="Give one of them.")
     if not options.pictures:
         raise SettingsError("There is no picture to classify.", hint="Name files, folders or patterns after the model.")
     classifier = load_classifier(options.model, options.classifying)

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Literal
 
 import tyro
 
-from cutaway.cli.arguments import parse
+from cutaway.cli.arguments import parse, require_seed
 from cutaway.cli.inspecting.explained_pictures import ExplainedPictures, class_index, tell_alone
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import as_percent, one_line, say, say_json
-from cutaway.errors import InspectionError
+from cutaway.errors import InspectionError, SettingsError
 
 if TYPE_CHECKING:
     from cutaway.checkpoints import Restored
@@ -56,6 +57,10 @@ class AttributionOptions:
 def run_attribution(arguments: Sequence[str]) -> None:
     """Writes a figure for each picture that can be decoded, and then says which cannot."""
     options = parse(AttributionOptions, "inspect attribution", arguments)
+    if not options.method:
+        raise SettingsError("No method is named.", hint="--method all takes all that fit the network.")
+    require_seed(options.seed)
+    require_folder(options.out)
     from cutaway.devices import choose_device
 
     device = choose_device(options.device)

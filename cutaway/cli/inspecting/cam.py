@@ -13,6 +13,7 @@ from cutaway.cli.arguments import parse
 from cutaway.cli.inspecting.cam_pictures import AT_A_TIME, CamQuestion, cam_pictures
 from cutaway.cli.inspecting.explained_pictures import ExplainedPictures, tell_alone
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import as_percent, bars, one_line, say, say_json
 from cutaway.errors import SettingsError
 from cutaway.progress import silent
@@ -65,6 +66,7 @@ def run_cam(arguments: Sequence[str]) -> None:
         raise SettingsError(f"--opacity must lie between 0 and 1, not {options.opacity}.")
     if options.top is not None and options.label:
         raise SettingsError("--label and --top exclude each other.")
+    require_folder(options.out)
 
     restored = options.reading.restore(options.reference)
     from cutaway.inspect.class_activation import find_method

@@ -12,6 +12,7 @@ import tyro
 from cutaway.cli.arguments import parse
 from cutaway.cli.file_names import layer_words
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import bars, one_line, say, say_json, say_table
 from cutaway.errors import InspectionError, SettingsError
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from cutaway.preprocessing.spec import Pixels
 
 _NAMED = 8
+_MOST_PICTURES = 100
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,9 @@ def run_channels(arguments: Sequence[str]) -> None:
     options = parse(ChannelsOptions, "inspect channels", arguments)
     if options.top < 0 or options.batch_size < 1:
         raise SettingsError("--top must be at least 0, and --batch-size at least 1.")
+    if options.top > _MOST_PICTURES:
+        raise SettingsError(f"--top must be at most {_MOST_PICTURES}, not {options.top}: a sheet shows them all.")
+    require_folder(options.out)
     from cutaway.batches import Feed
     from cutaway.cli.run_data import data_of
     from cutaway.datasets.split import SPLITS
@@ -100,7 +105,7 @@ def _sheets(
     from cutaway.inspect.canvas import png
     from cutaway.inspect.channel_figures import draw_top_pictures
 
-    asked = options.channels
+    asked = options.channels or None
     if asked is not None:
         wrong = [channel for layer in found for channel in asked if not 0 <= channel < layer.num_channels]
         if wrong:

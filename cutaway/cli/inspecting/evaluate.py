@@ -11,6 +11,7 @@ import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import bars, say, say_json
 from cutaway.errors import DataError
 
@@ -61,6 +62,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     options = parse(EvaluateOptions, "evaluate", arguments)
     if options.batch_size < 1 or options.workers < 0:
         raise DataError("--batch-size must be 1 at least, and --workers 0.")
+    require_folder(options.out)
     from cutaway.cli.inspecting import evaluation_files, evaluation_tables
     from cutaway.cli.inspecting.evaluated import Against, Evaluated
     from cutaway.cli.run_data import data_of

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from cutaway.cli import complain
-from cutaway.cli.arguments import parse
+from cutaway.cli.arguments import parse, require_seed
 from cutaway.cli.inspecting.explained_pictures import tell_alone
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.pictures import decoded, picture_files, refuse_broken
 from cutaway.cli.terminal import bars, one_line, say, say_json, say_table
 from cutaway.errors import InspectionError, NetworkError, SettingsError
@@ -72,6 +73,9 @@ def run_faithfulness(arguments: Sequence[str]) -> None:
         raise SettingsError(f"--pictures must be at least 1, not {options.pictures}.")
     if options.images is not None and options.data:
         raise SettingsError("--images and --data both name pictures.", hint="Give one of them.")
+    require_seed(options.seed)
+    if options.out is not None:
+        require_folder(options.out)
     from cutaway.devices import choose_device
 
     device = choose_device(options.device)

@@ -12,6 +12,7 @@ import tyro
 from cutaway.cli.arguments import parse
 from cutaway.cli.file_names import layer_words
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.pictures import Decoded, decoded, names_of, picture_files, refuse_broken, refuse_overwriting
 from cutaway.cli.terminal import bars, one_line, say, say_json
 from cutaway.errors import SettingsError
@@ -51,6 +52,7 @@ def run_features(arguments: Sequence[str]) -> None:
     options = parse(FeaturesOptions, "inspect features", arguments)
     if options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, not {options.limit}.")
+    require_folder(options.out)
     restored = options.reading.restore(options.reference)
     files = picture_files(options.images)
     names = names_of(files) if len(files) > 1 else [""]
@@ -93,7 +95,9 @@ def _write(restored: Restored, picture: Pixels, out: Path, options: FeaturesOpti
     from cutaway.inspect.figures import draw_feature_maps, png
 
     seen = restored.preprocessing.picture(picture)[None]
-    found = feature_maps(restored.network, torch.from_numpy(restored.preprocessing.normalise(seen)), options.layers)
+    found = feature_maps(
+        restored.network, torch.from_numpy(restored.preprocessing.normalise(seen)), options.layers or None
+    )
     out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
     for number, maps in enumerate(bars(found, "drawing feature maps")):

@@ -11,6 +11,7 @@ import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import bars, one_line, say, say_json, without_nan
 from cutaway.errors import BundleError, InspectionError, SettingsError
 
@@ -67,6 +68,10 @@ def run_histograms(arguments: Sequence[str]) -> None:
     options = parse(HistogramsOptions, "inspect histograms", arguments)
     if options.pictures < 1:
         raise SettingsError(f"--pictures must be at least 1, not {options.pictures}.")
+    if not options.of:
+        raise SettingsError("Nothing is named to look at.", hint="Such as --of weights gradients.")
+    if not options.json:
+        require_folder(options.out)
 
     restored = options.reading.restore(options.reference)
     found = _find(restored, options)

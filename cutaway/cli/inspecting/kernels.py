@@ -10,6 +10,7 @@ import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.terminal import one_line, say, say_json
 from cutaway.errors import InspectionError, SettingsError
 
@@ -36,6 +37,7 @@ def run_kernels(arguments: Sequence[str]) -> None:
     options = parse(KernelsOptions, "inspect kernels", arguments)
     if options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, not {options.limit}.")
+    require_file(options.out, Kind.PNG)
     from cutaway.inspect.figures import draw_kernels, png
     from cutaway.inspect.kernels import first_kernels, layer_kernels
 

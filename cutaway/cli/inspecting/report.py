@@ -12,8 +12,9 @@ import tyro
 from cutaway.cli import complain
 from cutaway.cli.arguments import parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import bars, say
-from cutaway.errors import BundleError
+from cutaway.errors import BundleError, SettingsError
 
 if TYPE_CHECKING:
     from cutaway.checkpoints import Restored, Run
@@ -46,6 +47,10 @@ def run_report(arguments: Sequence[str]) -> None:
     options = parse(ReportOptions, "inspect report", arguments)
     from cutaway.cli.run_data import data_of
 
+    if options.sections == []:
+        raise SettingsError("No section is named.", hint="Leave --sections out for all of them.")
+    if options.out is not None:
+        require_folder(options.out.parent if options.out.suffix.lower() in (".html", ".htm") else options.out)
     restored = options.reading.restore(options.reference)
     dataset = data_of(restored, options.data, track=bars)
     out = options.out or restored.path.parent.parent / "report" / "index.html"
