@@ -7,7 +7,7 @@ import io
 from pathlib import Path
 
 from cutaway.datasets.dataset import Dataset
-from cutaway.datasets.naming import check_distinct, class_named, split_named
+from cutaway.datasets.naming import check_classes, class_named, split_named
 from cutaway.datasets.options import Options
 from cutaway.datasets.pictures import Picture, assemble, named
 from cutaway.errors import DataError
@@ -42,7 +42,7 @@ def load_csv(file: Path, *, options: Options, track: Track) -> Dataset:
         pictures = _pictures(file, text)
     except csv.Error as error:
         raise DataError(f"{str(file)!r} is no CSV file: {error}.", hint=_COLUMNS) from error
-    check_distinct(picture.label for picture in pictures)
+    check_classes(picture.label for picture in pictures)
     name = f"csv:{file.name}"
     source = f"{len(pictures):,} pictures listed in {file.name}"
     return assemble(name, source, pictures, options=options, track=track)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cutaway.datasets.dataset import Dataset
-from cutaway.datasets.naming import check_distinct, class_named, split_named
+from cutaway.datasets.naming import check_classes, class_named, split_named
 from cutaway.datasets.options import Options
 from cutaway.datasets.pictures import Picture, assemble, named
 from cutaway.errors import DataError
@@ -46,7 +46,7 @@ def load_folder(root: Path, *, options: Options, track: Track) -> Dataset:
             scan.classes_in(root, None, "")
     except OSError as error:
         raise DataError(f"{str(error.filename or root)!r} cannot be read: {error.strerror or error}.") from error
-    check_distinct(scan.labels)
+    check_classes(scan.labels)
     filled = {picture.label for picture in scan.pictures}
     empty = [label for label in scan.labels if label not in filled]
     if empty:

@@ -27,14 +27,17 @@ def natural_order(names: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(names, key=_natural_key))
 
 
-def check_distinct(names: Iterable[str]) -> None:
-    """Refuses names that differ by capital letters only.
+def check_classes(names: Iterable[str]) -> None:
+    """Refuses names that are no text, and those that differ by capital letters only.
 
     Raises:
-        DataError: If two do; they are one class on some file systems and most likely a slip.
+        DataError: A folder's name is not UTF-8, so that no bundle could hold it; or two differ by capitals, which are
+            one class on some file systems and most likely a slip.
     """
     seen: dict[str, str] = {}
     for name in natural_order(set(names)):
+        if any("\ud800" <= char <= "\udfff" for char in name):
+            raise DataError(f"The name of the class {name!r} is not UTF-8.", hint="Rename its folder.")
         twin = seen.setdefault(unicodedata.normalize("NFKC", name).casefold(), name)
         if twin != name:
             raise DataError(

@@ -246,6 +246,15 @@ class TestRefusals:
             load(make_folder(pets | {"loose.png": 1}))
         assert "one folder per class" in caught.value.hint
 
+    def test_a_class_whose_name_is_no_text(self, make_folder, pets):
+        name = os.fsdecode(b"b\xffd")
+        try:
+            folder = make_folder(pets | {f"{name}/1.png": 1})
+        except OSError:
+            pytest.skip("this file system takes UTF-8 alone")
+        with pytest.raises(DataError, match="is not UTF-8"):
+            load(folder)
+
     def test_classes_that_differ_by_capitals(self, make_folder, pets):
         folder = make_folder(pets | {"Cat/1.png": 1})
         if len(list(folder.iterdir())) == 2:
