@@ -124,6 +124,8 @@ def run_prune(arguments: Sequence[str]) -> None:
             option = f"--{name.replace('_', '-')}"
             raise SettingsError(f"{option} cannot be {getattr(options, name)}.", hint=f"Give {lowest} or more.")
     run = _run_at(options.run)
+    if not run.checkpoints.is_dir():
+        raise BundleError(f"{options.run} holds no bundles.", hint="Name a directory that cutaway train wrote.")
     keep = (options.keep_last, options.keep_best, options.keep_every)
     if options.dry_run:
         doomed, failures = run.superfluous(*keep), []

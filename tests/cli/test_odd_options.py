@@ -23,6 +23,7 @@ IMPORT = "checkpoints import weights.pth --network lenet5 --classes a,b"
         (f"{IMPORT} --preprocessing imagenet --seed {HUGE}", "--seed must lie between 0 and"),
         (f"{IMPORT} --preprocessing imagenet --image-size -4", "--image-size must lie between 1 and 4096, not -4"),
         (f"{IMPORT} --image-size 99999 --mean 0.5 --std 0.5", "--image-size must lie between 1 and 4096, not 99999"),
+        ("checkpoints prune . --keep-last 1", "holds no bundles"),
         ("predict model.onnx . --json --csv", "--json and --csv both say how to print"),
     ],
 )
