@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import ExportError
+from cutaway.hooks import layers_over_batches
 from cutaway.preprocessing.spec import Preprocessing
 
 
@@ -20,8 +21,16 @@ def check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: 
         classes: Label names in output order.
 
     Raises:
-        ExportError: It is not on the CPU, does not run, or does not return logits [N, K] for K classes.
+        ExportError: It normalises over batches, is not on the CPU, does not run, or does not return logits [N, K] for K
+            classes.
     """
+    mixing = layers_over_batches(network)
+    if mixing:
+        raise ExportError(
+            f"{mixing[0]!r} normalises by the batch's own statistics in evaluation mode too, so the file would answer "
+            "to a picture by what stands beside it.",
+            hint="Make its batch norms with track_running_stats=True, and train it.",
+        )
     wrong = sorted({t.device.type for t in (*network.parameters(), *network.buffers())} - {"cpu"})
     if wrong:
         raise ExportError(f"The network is on {', '.join(wrong)}.", hint="Export it from the CPU: network.cpu().")

@@ -233,6 +233,15 @@ def test_a_faulty_network_is_a_clear_error_and_leaves_no_file(fault, worked_out,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_that_normalises_over_batches_is_refused_before_it_is_traced(worked_out, tmp_path):
+    # One picture alone could not tell: beside itself it is answered to the same.
+    network = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), worked_out)
+    picture = np.random.default_rng(0).integers(0, 256, (2, 2, 1), dtype=np.uint8)
+    with pytest.raises(ExportError, match="'0' normalises by the batch's own statistics"):
+        export_module(network, TINY, ["a", "b"], tmp_path / "x.onnx", explain=False, images=[picture])
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_that_disagrees_leaves_the_earlier_one(worked_out, tmp_path):
     out = tmp_path / "x.onnx"
     out.write_bytes(b"earlier")
