@@ -50,6 +50,7 @@ COMMANDS: dict[str, Command] = {
     ),
     "inspect report": Command("inspecting.report", "run_report", "Write it all into one HTML file."),
     "export": Command("exporting", "run_export", "Export to one ONNX file, verified against PyTorch."),
+    "verify": Command("verifying", "run_verify", "Compare an ONNX file with the network it was made of again."),
     "predict": Command("predicting", "run_predict", "Classify pictures with an ONNX file."),
     "serve": Command("serving", "run_serve", "Classify in the browser and over HTTP."),
     "checkpoints list": Command("bundles", "run_list", "List the bundles of a run."),
@@ -89,6 +90,7 @@ _EXTRAS = {
     "evaluate": "inspect",
     "inspect": "inspect",
     "export": "export",
+    "verify": "export",
     "predict": "serve",
     "serve": "serve",
 }

@@ -10,12 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutaway.cli.export_sources import Source
+from cutaway.cli.export_pictures import labelled
 from cutaway.cli.exporting import (
     Exported,
     ExportOptions,
     calibration_in_words,
     export_source,
+    form_in_words,
     origin_as_json,
     source_of,
 )
@@ -23,7 +24,6 @@ from cutaway.cli.terminal import as_bytes, bars, say, say_json, say_table
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
-    from cutaway.datasets import Dataset
     from cutaway.preprocessing.spec import Pixels
     from cutaway.progress import Track
     from cutaway.serve.export.forms import Form, FormComparison, FormResult
@@ -96,7 +96,7 @@ def _exported_aside(options: ExportOptions, *, track: Track) -> Iterator[_Aside]
 
     limits = Limits(accuracy_drop=options.max_accuracy_drop)
     source = source_of(options)
-    dataset = _labelled(source, options.data, track=track)
+    dataset = labelled(source, options.data, "Other forms than fp32 are judged", track=track)
     calibration: list[Pixels] = []
     if options.compare or options.precision == "int8":
         calibration = calibration_pictures(dataset.train, options.calibration_pictures)
@@ -111,30 +111,13 @@ def _exported_aside(options: ExportOptions, *, track: Track) -> Iterator[_Aside]
         yield _Aside(exported, source.out, judged_with)
 
 
-def _labelled(source: Source, data: str | None, *, track: Track) -> Dataset:
-    """The pictures of known classes that forms are made and judged with."""
-    from cutaway.cli.run_data import data_named, data_of
-
-    if source.restored is not None:
-        return data_of(source.restored, data, track=track)
-    if data is None:
-        raise SettingsError(
-            f"Other forms than fp32 are judged on pictures of known classes, and nothing names any for {source.name}.",
-            hint="Name them: --data folder:PATH.",
-        )
-    return data_named(data, source.classes, track=track)
-
-
 def tell_form(result: FormResult) -> None:
     """Says what was made, in a few lines."""
     figures, precision = result.figures, result.metadata.precision
     say(f"exported {result.path}, {as_bytes(result.num_bytes)}, in {precision}")
     if result.metadata.calibration:
         say(f"activations' ranges are those on {result.metadata.calibration}")
-    say(
-        f"accuracy on {figures.pictures} validation pictures {figures.accuracy:.2%}, in fp32 "
-        f"{figures.accuracy_before:.2%}; the same top class in {figures.top1_agreement:.2%}"
-    )
+    say(form_in_words(figures, "in fp32"))
     if figures.heatmap_correlation is not None:
         say(f"its heat-maps explain the {precision} network; correlation with fp32's {figures.heatmap_correlation:.4f}")
     if precision == "int8-dynamic":

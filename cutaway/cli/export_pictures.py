@@ -57,7 +57,7 @@ def show(source: Source, data: str | None, *, calibrate: bool, track: Track) -> 
                 f"--calibrate needs pictures of known classes, and nothing names any for {source.name}.",
                 hint="Name them: --data folder:PATH.",
             )
-        return Shown([] if data is None else _pictures_in(data))
+        return Shown([] if data is None else pictures_in(data))
     if calibrate and len(dataset.valid) == 0:
         raise SettingsError(
             "There is no validation split to calibrate on.", hint="Name other pictures with --data, or leave it out."
@@ -73,18 +73,32 @@ def show(source: Source, data: str | None, *, calibrate: bool, track: Track) -> 
     return Shown(images, tested or fitted, fit(fitted, tested) if calibrate and fitted is not None else None)
 
 
-def _dataset(source: Source, data: str | None, calibrate: bool, track: Track) -> Dataset | None:
-    """The data set of known classes; None where there is none or nothing depends on its classes."""
-    from cutaway.checkpoints.importing import is_imported
+def own_pictures(source: Source, *, track: Track) -> list[Pixels]:
+    """The pictures of a bundle's own data that its export is verified on; none where it has no such data."""
+    dataset = _dataset(source, None, False, track)
+    return [] if dataset is None else _spread(dataset, "test" if len(dataset.test) else "valid")
+
+
+def labelled(source: Source, data: str | None, what: str, *, track: Track) -> Dataset:
+    """Pictures of known classes: a bundle's own, or those that a person names.
+
+    Raises:
+        SettingsError: Nothing names any; `what` says what they are for.
+        CutawayError: They cannot be loaded, or are of other classes.
+    """
     from cutaway.cli.run_data import data_named, data_of
 
     if source.restored is not None:
-        own = not is_imported(source.restored.manifest)
-        return data_of(source.restored, data, track=track) if own or data is not None else None
-    return data_named(data, source.classes, track=track) if calibrate and data is not None else None
+        return data_of(source.restored, data, track=track)
+    if data is None:
+        raise SettingsError(
+            f"{what} on pictures of known classes, and nothing names any for {source.name}.",
+            hint="Name them: --data folder:PATH.",
+        )
+    return data_named(data, source.classes, track=track)
 
 
-def _pictures_in(name: str) -> list[Pixels]:
+def pictures_in(name: str) -> list[Pixels]:
     """Some pictures of a folder, or of a data set of any classes."""
     from cutaway.datasets import load
     from cutaway.images import decode
@@ -95,6 +109,17 @@ def _pictures_in(name: str) -> list[Pixels]:
         return [decode(files[index]) for index in _some(len(files))]
     dataset = load(name)
     return _spread(dataset, "test" if len(dataset.test) else "valid")
+
+
+def _dataset(source: Source, data: str | None, calibrate: bool, track: Track) -> Dataset | None:
+    """The data set of known classes; None where there is none or nothing depends on its classes."""
+    from cutaway.checkpoints.importing import is_imported
+    from cutaway.cli.run_data import data_named, data_of
+
+    if source.restored is not None:
+        own = not is_imported(source.restored.manifest)
+        return data_of(source.restored, data, track=track) if own or data is not None else None
+    return data_named(data, source.classes, track=track) if calibrate and data is not None else None
 
 
 def _spread(dataset: Dataset, name: str) -> list[Pixels]:

@@ -1,4 +1,4 @@
-"""Where `cutaway export` takes a network from: a bundle, or a name and somebody else's weights."""
+"""Where `export` and `verify` take a network from: a bundle, or a name and somebody else's weights."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def find_source(
         return _of_bundle(reference, foreign, allow_code=allow_code, allow_nan=allow_nan)
     if reference is not None:
         raise SettingsError(
-            f"{reference} and --network {foreign.network} are both named to be exported.",
+            f"{reference} and --network {foreign.network} are both named, and one network is wanted.",
             hint="A bundle knows its network: leave --network out, or the bundle.",
         )
     from cutaway.networks import OwnCode
@@ -101,7 +101,7 @@ def _of_bundle(
 ) -> Source:
     if reference is None:
         raise SettingsError(
-            "Nothing is named to be exported.",
+            "Nothing is named to take a network from.",
             hint="Name a run or a bundle, or a network and its weights: --network torchvision:resnet18 --weights FILE.",
         )
     given = [name for name, value in vars(foreign).items() if value != getattr(ForeignOptions(), name)]

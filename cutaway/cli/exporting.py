@@ -17,7 +17,8 @@ from cutaway.cli.terminal import as_bytes, bars, say, say_json
 
 if TYPE_CHECKING:
     from cutaway.progress import Track
-    from cutaway.serve.export import Calibrated, ExportResult
+    from cutaway.serve.export import Calibrated, ExportResult, Figures
+    from cutaway.serve.export.forms import FormFigures
 
 _SPLITS = {"valid": "validation", "test": "test"}
 
@@ -146,15 +147,27 @@ def tell(exported: Exported) -> None:
         say(f"its heat-map is {result.metadata.title} at {result.metadata.target_layer}")
     if result.metadata.features:
         say(f"it also gives {', '.join(feature.output for feature in result.metadata.features)}")
-    figures = result.figures
-    say(
-        f"verified against PyTorch on {figures.pictures} pictures in {figures.comparisons} comparisons: "
-        f"probabilities differ by {figures.probability_difference:.1e} at most"
-    )
+    say(verified_in_words(result.figures))
     if result.metadata.verification.data.startswith("generated"):
         say("these pictures were generated, since the network came without any; --data names real ones")
     for line in calibration_in_words(exported.calibrated):
         say(line)
+
+
+def verified_in_words(figures: Figures) -> str:
+    """How well a file agrees with PyTorch, in a line."""
+    return (
+        f"verified against PyTorch on {figures.pictures} pictures in {figures.comparisons} comparisons: "
+        f"probabilities differ by {figures.probability_difference:.1e} at most"
+    )
+
+
+def form_in_words(figures: FormFigures, before: str) -> str:
+    """The accuracy of a smaller form and `before`, in a line."""
+    return (
+        f"accuracy on {figures.pictures} validation pictures {figures.accuracy:.2%}, {before} "
+        f"{figures.accuracy_before:.2%}; the same top class in {figures.top1_agreement:.2%}"
+    )
 
 
 def origin_as_json(exported: Exported) -> dict[str, Any]:

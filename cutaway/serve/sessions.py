@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
@@ -41,14 +42,15 @@ def wanted_providers(provider: Provider) -> tuple[str, ...]:
 
 
 def open_session(
-    data: bytes, provider: Provider, threads: int | None, external: tuple[str, memoryview] | None = None
+    data: bytes | Path, provider: Provider, threads: int | None, external: tuple[str, memoryview] | None = None
 ) -> Session:
     """A session on the bytes of a file.
 
     From bytes and not from the path: what was checked is what is run.
 
     Args:
-        data: The ONNX file.
+        data: The ONNX file; its path only where the file is one's own, as ONNX Runtime then opens whatever second file
+            it names.
         external: Name and content of its second file; ONNX Runtime copies what it needs.
         provider: `auto` takes CUDA where it loads.
         threads: CPU threads of one run; ONNX Runtime's choice where None.
@@ -81,7 +83,7 @@ def open_session(
     return session
 
 
-def _create(data: bytes, options: Any, providers: Sequence[str]) -> Session:
+def _create(data: bytes | Path, options: Any, providers: Sequence[str]) -> Session:
     try:
         # Without its own fallback, which prints to stdout and goes on with other providers even between two runs.
         return onnxruntime.InferenceSession(data, options, providers=list(providers), enable_fallback=0)

@@ -173,6 +173,11 @@ def test_an_export_s_figures_as_json(folder):
     assert (folder / "second.onnx").read_bytes() == (folder / "first.onnx").read_bytes()
 
 
+def test_an_export_is_compared_again(folder):
+    said = done("cutaway verify first.onnx runs/first --provider cpu", folder)
+    assert "verified against PyTorch on 15 pictures" in said
+
+
 def test_serve_says_where_and_ends_with_0_on_sigterm(folder):
     words = [sys.executable, "-u", "-m", "cutaway", "serve", "first.onnx", "--port", "0", "--no-page"]
     with subprocess.Popen(words, cwd=folder, stdout=subprocess.PIPE, text=True) as process:

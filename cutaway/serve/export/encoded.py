@@ -26,6 +26,7 @@ from cutaway.images import decode
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.export.figures import Floats
+from cutaway.serve.sessions import Provider
 
 _ORIENTATION = 0x0112
 _MAX_SIDE = 512
@@ -53,6 +54,7 @@ def go_the_whole_way(
     files: Sequence[bytes],
     *,
     temperature: float = 1.0,
+    provider: Provider = "cpu",
 ) -> WholeWay:
     """Classifies encoded pictures on both ways.
 
@@ -62,12 +64,13 @@ def go_the_whole_way(
         preprocessing: Of the network.
         files: Encoded pictures, each of any format that `cutaway.images` reads.
         temperature: What the file divides logits by before the softmax.
+        provider: Where the file is run.
 
     Raises:
         ExportError: The classifier cannot use the file.
     """
     try:
-        classifier = Classifier(path, provider="cpu")
+        classifier = Classifier(path, provider=provider)
         predictions = classifier([decode(file) for file in files], explain=False)
     except ServingError as error:
         raise ExportError(f"The exported file cannot be served: {error.message}", hint=error.hint) from error

@@ -30,11 +30,11 @@ from cutaway.serve.export.figures import DEFAULT_THRESHOLDS, Thresholds
 from cutaway.serve.export.generated import generated_pictures
 from cutaway.serve.export.graph import Explained, Graph, Plain, output_names
 from cutaway.serve.export.methods import find_method
-from cutaway.serve.export.reference import exact_reference_of, reference_of
+from cutaway.serve.export.reference import Held
 from cutaway.serve.export.results import Explain, ExportResult, InputForm, Origin
 from cutaway.serve.export.tracing import trace
 from cutaway.serve.export.verdict import limits_of
-from cutaway.serve.export.verification import NUM_PICTURES, verify
+from cutaway.serve.export.verification import NUM_PICTURES
 from cutaway.serve.export.writing import whole_or_nothing
 from cutaway.serve.metadata import Metadata, Verification
 
@@ -177,18 +177,8 @@ def export_module(
         del model
         with whole_or_nothing(out, data, beside) as temporary:
             num_bytes = len(data) + sum(len(part) for parts in beside.values() for part in parts)
-            figures = verify(
-                temporary,
-                reference_of(network, target, chosen.name, features),
-                preprocessing,
-                pictures,
-                exact=exact_reference_of(network, target, chosen.name, features),
-                network=network,
-                input_form=input_form,
-                temperature=temperature or 1.0,
-                thresholds=thresholds,
-                track=track,
-            )
+            held = Held(network, preprocessing, target, chosen.name, features, input_form, temperature)
+            figures = held.verify(temporary, pictures, thresholds, "cpu", track)
     return ExportResult(out, num_bytes, metadata, figures, why_not)
 
 

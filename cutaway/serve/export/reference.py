@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,8 +13,59 @@ from torch import Tensor, nn
 from cutaway.errors import ExportError, InspectionError
 from cutaway.inspect.class_activation import class_activation_maps
 from cutaway.networks.target_layers import TargetLayer
+from cutaway.preprocessing.spec import Pixels, Preprocessing
+from cutaway.progress import Track
 from cutaway.serve.export.features import FeatureLayer, noting
-from cutaway.serve.export.verification import NetworkAnswer, Reference
+from cutaway.serve.export.figures import Figures, Thresholds
+from cutaway.serve.export.results import InputForm
+from cutaway.serve.export.verification import NetworkAnswer, Reference, verify
+from cutaway.serve.sessions import Provider
+
+
+@dataclass(frozen=True)
+class Held:
+    """What a file is held against: a network, and what of it the file gives.
+
+    Attributes:
+        network: In evaluation mode, on the CPU.
+        preprocessing: Of the network.
+        target: Where the heat-map is read; None without one.
+        method: Name of the way in which it is computed.
+        features: Whose outputs the file gives too.
+        input_form: Of the file.
+        temperature: What the file divides logits by before the softmax; None where it does not.
+    """
+
+    network: nn.Module
+    preprocessing: Preprocessing
+    target: TargetLayer | None
+    method: str
+    features: tuple[FeatureLayer, ...] = ()
+    input_form: InputForm = "pixels"
+    temperature: float | None = None
+
+    @property
+    def reference(self) -> Reference:
+        """The network's own answer."""
+        return reference_of(self.network, self.target, self.method, self.features)
+
+    def verify(
+        self, path: Path, pictures: Sequence[Pixels], thresholds: Thresholds, provider: Provider, track: Track
+    ) -> Figures:
+        """`verification.verify` with all that an export checks; its arguments and errors."""
+        return verify(
+            path,
+            self.reference,
+            self.preprocessing,
+            pictures,
+            exact=exact_reference_of(self.network, self.target, self.method, self.features),
+            network=self.network,
+            input_form=self.input_form,
+            temperature=self.temperature or 1.0,
+            thresholds=thresholds,
+            provider=provider,
+            track=track,
+        )
 
 
 def reference_of(

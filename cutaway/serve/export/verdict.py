@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from cutaway.errors import ExportError
 from cutaway.serve.export.comparison import OPEN_PROBABILITY, ROUNDING
 from cutaway.serve.export.figures import Figures, Thresholds
@@ -22,6 +24,20 @@ _OF_HEATMAPS = ("heatmap_correlation", "heatmap_difference", "heatmap_share")
 _OF_FEATURES = ("feature_difference",)
 
 
+class DisagreementError(ExportError):
+    """A file was measured, and disagrees with its network.
+
+    Args:
+        message: As of `CutawayError`.
+        hint: As of `CutawayError`.
+        figures: What was measured.
+    """
+
+    def __init__(self, message: str, *, hint: str = "", figures: Figures) -> None:
+        super().__init__(message, hint=hint)
+        self.figures = figures
+
+
 def limits_of(thresholds: Thresholds, *, explains: bool, features: bool) -> dict[str, float]:
     """What a file's metadata says that the file was held to.
 
@@ -33,6 +49,11 @@ def limits_of(thresholds: Thresholds, *, explains: bool, features: bool) -> dict
     left_out = (() if explains else _OF_HEATMAPS) + (() if features else _OF_FEATURES)
     named = {name: getattr(thresholds, own) for name, own in _NAMES.items() if name not in left_out}
     return named | {"times_rounding_of_pytorch": ROUNDING}
+
+
+def thresholds_of(said: Mapping[str, float]) -> Thresholds:
+    """The limits that a file's metadata names, with the usual ones in place of those that it leaves out."""
+    return Thresholds(**{own: said[name] for name, own in _NAMES.items() if name in said})
 
 
 def complaint(figures: Figures, thresholds: Thresholds) -> ExportError | None:

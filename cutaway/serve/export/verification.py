@@ -14,20 +14,18 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from cutaway.errors import ExportError
+from cutaway.errors import ExportError, ServingError
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.progress import Track, silent
-from cutaway.serve.export.checking import first_line
 from cutaway.serve.export.comparison import compare, compare_probabilities
 from cutaway.serve.export.encoded import WholeWay, encoded_pictures, go_the_whole_way
 from cutaway.serve.export.figures import DEFAULT_THRESHOLDS, Answers, Figures, Floats, Thresholds
-from cutaway.serve.export.verdict import complaint
-from cutaway.serve.sessions import CPU, Session
+from cutaway.serve.export.verdict import DisagreementError, complaint
+from cutaway.serve.sessions import Provider, Session, open_session
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ def verify(
     input_form: Literal["pixels", "float"] = "pixels",
     temperature: float = 1.0,
     thresholds: Thresholds = DEFAULT_THRESHOLDS,
+    provider: Provider = "cpu",
     track: Track = silent,
 ) -> Figures:
     """Runs both sides in several batch and picture sizes, measures how far they are apart, and judges it.
@@ -83,12 +82,15 @@ def verify(
         input_form: Of the file.
         temperature: What the file divides logits by before the softmax.
         thresholds: What it is held to.
+        provider: Where the file is run; the network is run on the CPU.
         track: Told of every run.
 
     Raises:
-        ExportError: The file does not run, or it disagrees with the network.
+        DisagreementError: It disagrees with the network.
+        ExportError: The file does not run, or its outputs are not the network's.
+        DeviceError: The provider is not there.
     """
-    comparing = _Comparing(_session(path), preprocessing, input_form, temperature)
+    comparing = _Comparing(_session(path, provider), preprocessing, input_form, temperature)
     runs = comparing.runs(pictures, reference)
     answers = [
         (comparing.by_file(run), comparing.by_network(reference, run)) for run in track(runs, "verifying", len(runs))
@@ -121,20 +123,20 @@ def verify(
             # A network may insist on float32. Then nothing speaks for the file, and the doubt stands.
             figures = replace(figures, float64_failed=True)
     if network is not None:
-        ways = go_the_whole_way(path, network, preprocessing, encoded_pictures(pictures), temperature=temperature)
+        files = encoded_pictures(pictures)
+        ways = go_the_whole_way(path, network, preprocessing, files, temperature=temperature, provider=provider)
         figures = _with_encoded(figures, ways, exact, thresholds, temperature)
     doubt = complaint(figures, thresholds)
     if doubt is not None:
-        raise doubt
+        raise DisagreementError(doubt.message, hint=doubt.hint, figures=figures)
     return figures
 
 
-def _session(path: Path) -> Session:
-    """By its path: ONNX Runtime finds a second file beside it by itself."""
+def _session(path: Path, provider: Provider) -> Session:
     try:
-        return onnxruntime.InferenceSession(path, providers=[CPU])
-    except Exception as error:
-        raise ExportError(f"ONNX Runtime cannot load the file: {first_line(error)}") from error
+        return open_session(path, provider, None)
+    except ServingError as error:
+        raise ExportError(error.message) from error
 
 
 def _with_encoded(

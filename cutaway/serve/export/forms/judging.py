@@ -101,16 +101,19 @@ def ask(
         track: Told of every batch.
     """
     probabilities, heatmaps = [], []
-    starts = range(0, len(split), _BATCH)
-    precision = classifier.metadata.precision
-    for start in track(starts, f"measuring {precision} on {split.name}", len(starts)):
-        places = range(start, min(start + _BATCH, len(split)))
+    for places in track(*in_batches(split, classifier.metadata.precision)):
         classes = -1 if explained is None else [int(explained[place]) for place in places]
         for prediction in classifier([split.image(place) for place in places], top_k=1, class_index=classes):
             probabilities.append(prediction.probabilities)
             if prediction.heatmap is not None:
                 heatmaps.append(prediction.heatmap)
     return FormAnswers(np.stack(probabilities), np.stack(heatmaps) if heatmaps else None)
+
+
+def in_batches(split: Split, what: str) -> tuple[list[range], str, int]:
+    """The places of a split's pictures, some at a time, with what a `Track` is told of them."""
+    batches = [range(start, min(start + _BATCH, len(split))) for start in range(0, len(split), _BATCH)]
+    return batches, f"measuring {what} on {split.name}", len(batches)
 
 
 def measure(before: FormAnswers, form: FormAnswers, labels: npt.NDArray[np.int64]) -> FormFigures:
@@ -137,18 +140,18 @@ def measure(before: FormAnswers, form: FormAnswers, labels: npt.NDArray[np.int64
 
 def objection(figures: FormFigures, limits: Limits) -> str:
     """What speaks against a form, in words; empty where it passes."""
-    # A drop of exactly the limit passes, whatever the division left in its last bits.
-    if figures.accuracy_drop > limits.accuracy_drop + 1e-9:
+    # Written so that NaN fails. A drop of exactly the limit passes, whatever the division left in its last bits.
+    if not figures.accuracy_drop <= limits.accuracy_drop + 1e-9:
         return (
             f"accuracy drops from {figures.accuracy_before:.2%} to {figures.accuracy:.2%} on {figures.pictures} "
             f"pictures, allowed are {100 * limits.accuracy_drop:.3g} points"
         )
-    if figures.top1_agreement < limits.top1_agreement:
+    if not figures.top1_agreement >= limits.top1_agreement:
         return (
             f"the top class changes in {1 - figures.top1_agreement:.1%} of {figures.pictures} pictures, allowed are "
             f"{1 - limits.top1_agreement:.0%}"
         )
-    if figures.heatmap_correlation is not None and figures.heatmap_correlation < limits.heatmap_correlation:
+    if figures.heatmap_correlation is not None and not figures.heatmap_correlation >= limits.heatmap_correlation:
         return (
             f"its heat-maps correlate with those of fp32 by {figures.heatmap_correlation:.3f} in the mean, at least "
             f"{limits.heatmap_correlation} is asked for"
