@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cutaway.cli.pictures import picture_files
-from cutaway.errors import SettingsError
+from cutaway.errors import DataError, ImageError, SettingsError
 
 if TYPE_CHECKING:
     from cutaway.cli.export_sources import Source
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from cutaway.progress import Track
     from cutaway.serve.export import Calibrated
 
+SPLIT_NAMES = {"valid": "validation", "test": "test"}
+_NAMED = "pictures named by --verify-data"
+
 
 @dataclass(frozen=True)
 class Shown:
@@ -24,23 +28,28 @@ class Shown:
 
     Attributes:
         images: Pictures to verify with, uint8 [H, W, C] each; none where generated ones are to be taken.
+        images_are: What they are, for the file's metadata.
         evaluation: Its answers to the test split, or the validation split where there is none; None where nothing
             says what is right.
         calibrated: The temperature, where one was asked for.
+        notes: What a person should know of it, a sentence each.
     """
 
     images: list[Pixels]
+    images_are: str
     evaluation: Evaluation | None = None
     calibrated: Calibrated | None = None
+    notes: tuple[str, ...] = ()
 
 
-def show(source: Source, data: str | None, *, calibrate: bool, track: Track) -> Shown:
+def show(source: Source, data: str | None, *, calibrate: bool, verify_data: Sequence[str] = (), track: Track) -> Shown:
     """Finds pictures and shows them to the network.
 
     Args:
         source: With the network.
         data: Pictures that a person named: a data set, or for a network without a bundle also a folder of pictures.
         calibrate: Fit a temperature on the validation split.
+        verify_data: Files, folders and patterns of pictures to verify with instead; they need no classes.
         track: Told of every step.
 
     Raises:
@@ -50,14 +59,22 @@ def show(source: Source, data: str | None, *, calibrate: bool, track: Track) -> 
     from cutaway.evaluation import evaluate
     from cutaway.serve.export import calibrate as fit
 
-    dataset = _dataset(source, data, calibrate, track)
+    given = some_pictures(verify_data) if verify_data else None
+    try:
+        dataset = _dataset(source, data, calibrate, track)
+    except DataError as error:
+        if given is None or calibrate or data is not None:
+            raise
+        return Shown(given, _NAMED, notes=(f"The file holds no confusion matrix: {error.message}",))
     if dataset is None:
         if calibrate:
             raise SettingsError(
                 f"--calibrate needs pictures of known classes, and nothing names any for {source.name}.",
                 hint="Name them: --data folder:PATH.",
             )
-        return Shown([] if data is None else pictures_in(data))
+        if given is None and data is not None:
+            return Shown(pictures_in(data), "pictures named by --data")
+        return Shown(given or [], _NAMED)
     if calibrate and len(dataset.valid) == 0:
         raise SettingsError(
             "There is no validation split to calibrate on.", hint="Name other pictures with --data, or leave it out."
@@ -69,8 +86,29 @@ def show(source: Source, data: str | None, *, calibrate: bool, track: Track) -> 
 
     tested = answers("test") if len(dataset.test) else None
     fitted = answers("valid") if calibrate or tested is None else None
-    images = _spread(dataset, "valid" if tested is None else "test")
-    return Shown(images, tested or fitted, fit(fitted, tested) if calibrate and fitted is not None else None)
+    calibrated = fit(fitted, tested) if calibrate and fitted is not None else None
+    if given is not None:
+        return Shown(given, _NAMED, tested or fitted, calibrated)
+    name = "valid" if tested is None else "test"
+    return Shown(_spread(dataset, name), f"pictures of the {SPLIT_NAMES[name]} split", tested or fitted, calibrated)
+
+
+def some_pictures(names: Sequence[str]) -> list[Pixels]:
+    """As many pictures as are verified with, from all over the files, folders and patterns that are named.
+
+    Raises:
+        ImageError: There are none, or one cannot be decoded.
+    """
+    from cutaway.images import decode
+
+    files = picture_files(names)
+    images = []
+    for index in _some(len(files)):
+        try:
+            images.append(decode(files[index]))
+        except ImageError as error:
+            raise ImageError(f"{files[index]}: {error.message}", hint=error.hint) from error
+    return images
 
 
 def own_pictures(source: Source, *, track: Track) -> list[Pixels]:
@@ -101,12 +139,10 @@ def labelled(source: Source, data: str | None, what: str, *, track: Track) -> Da
 def pictures_in(name: str) -> list[Pixels]:
     """Some pictures of a folder, or of a data set of any classes."""
     from cutaway.datasets import load
-    from cutaway.images import decode
 
     place = Path(name.removeprefix("folder:"))
     if place.exists():
-        files = picture_files([str(place)])
-        return [decode(files[index]) for index in _some(len(files))]
+        return some_pictures([str(place)])
     dataset = load(name)
     return _spread(dataset, "test" if len(dataset.test) else "valid")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from cutaway.cli.arguments import parse
-from cutaway.cli.export_pictures import show
+from cutaway.cli.export_pictures import SPLIT_NAMES, show
 from cutaway.cli.export_sources import ForeignOptions, Source, find_source
 from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.terminal import as_bytes, bars, say, say_json
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from cutaway.progress import Track
     from cutaway.serve.export import Calibrated, ExportResult, Figures
     from cutaway.serve.export.forms import FormFigures
-
-_SPLITS = {"valid": "validation", "test": "test"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,9 @@ class ExportOptions:
     provider: Literal["auto", "cpu", "cuda"] = "auto"
     """Where other forms than fp32 are run to measure them."""
     data: str | None = None
-    """Pictures to verify with, in place of the run's own data; without any, generated ones are taken."""
+    """Pictures in place of the run's own data, of the same classes; for a network without a bundle, of any."""
+    verify_data: tuple[str, ...] = ()
+    """Files, folders and patterns of pictures to verify with instead; they need no classes."""
     allow_nan: bool = False
     """Read weights that are NaN or infinite."""
     allow_code: tuple[str, ...] = ()
@@ -115,13 +115,14 @@ def export_source(source: Source, options: ExportOptions, out: Path, *, track: T
     """Exports a network in fp32, verified on its own test pictures where it has some, with its test metrics."""
     from cutaway.serve.export import Origin, export_module
 
-    shown = show(source, options.data, calibrate=options.calibrate, track=track)
+    shown = show(source, options.data, calibrate=options.calibrate, verify_data=options.verify_data, track=track)
     result = export_module(
         source.network,
         source.preprocessing,
         source.classes,
         out,
         images=shown.images,
+        images_are=shown.images_are,
         explain="auto" if options.explain else False,
         target_layer=options.target_layer,
         method=options.method,
@@ -132,7 +133,7 @@ def export_source(source: Source, options: ExportOptions, out: Path, *, track: T
         origin=Origin(source.name) if source.restored is None else Origin.of_bundle(source.restored, shown.evaluation),
         track=track,
     )
-    return Exported(result, shown.calibrated, source.notes)
+    return Exported(result, shown.calibrated, (*source.notes, *shown.notes))
 
 
 def tell(exported: Exported) -> None:
@@ -149,7 +150,7 @@ def tell(exported: Exported) -> None:
         say(f"it also gives {', '.join(feature.output for feature in result.metadata.features)}")
     say(verified_in_words(result.figures))
     if result.metadata.verification.data.startswith("generated"):
-        say("these pictures were generated, since the network came without any; --data names real ones")
+        say("these pictures were generated, since the network came without any; --verify-data names real ones")
     for line in calibration_in_words(exported.calibrated):
         say(line)
 
@@ -183,7 +184,7 @@ def calibration_in_words(calibrated: Calibrated | None) -> list[str]:
     pictures = f"{calibrated.num_fitted} validation pictures"
     lines = [
         f"calibrated: temperature {calibrated.temperature:.3f} ± {calibrated.standard_error:.3f}, fitted on {pictures}",
-        f"on {calibrated.num_measured} {_SPLITS[calibrated.measured_on]} pictures the calibration error goes from "
+        f"on {calibrated.num_measured} {SPLIT_NAMES[calibrated.measured_on]} pictures the calibration error goes from "
         f"{calibrated.ece_before:.4f} to {calibrated.ece_after:.4f}, and the negative log-likelihood from "
         f"{calibrated.nll_before:.4f} to {calibrated.nll_after:.4f}",
     ]

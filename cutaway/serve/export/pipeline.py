@@ -39,6 +39,7 @@ from cutaway.serve.export.writing import whole_or_nothing
 from cutaway.serve.metadata import Metadata, Verification
 
 _T = TypeVar("_T")
+GIVEN = "given pictures"
 _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -47,6 +48,7 @@ def export(
     out: Path,
     *,
     images: Sequence[Pixels],
+    images_are: str = GIVEN,
     explain: Explain = "auto",
     target_layer: str | None = None,
     method: str = "grad-cam",
@@ -64,6 +66,7 @@ def export(
         restored: What `cutaway.checkpoints.restore` gave, on the CPU.
         out: The file.
         images: Real pictures to verify with, uint8 [H, W, 1 or 3], each of any size; the first 15 are used.
+        images_are: What they are, for the metadata.
         explain: Whether the file computes a heat-map; `auto` where the network has a layer for one.
         target_layer: Where the heat-map is read; found where None.
         method: How the heat-map is computed; a name in `METHODS`.
@@ -86,6 +89,7 @@ def export(
         restored.classes,
         out,
         images=images,
+        images_are=images_are,
         explain=explain,
         target_layer=target_layer,
         method=method,
@@ -106,6 +110,7 @@ def export_module(
     out: Path,
     *,
     images: Sequence[Pixels] = (),
+    images_are: str = GIVEN,
     explain: Explain = "auto",
     target_layer: str | None = None,
     method: str = "grad-cam",
@@ -126,6 +131,7 @@ def export_module(
         classes: Label names in output order.
         out: The file.
         images: As of `export`; generated ones where there are none, and the metadata says so.
+        images_are: As of `export`.
         explain: As of `export`.
         target_layer: As of `export`.
         method: As of `export`.
@@ -168,7 +174,7 @@ def export_module(
             temperature=temperature,
             versions=_versions(),
             verification=Verification(
-                data=_said_of(images),
+                data=_said_of(images, images_are),
                 thresholds=limits_of(thresholds, explains=target is not None, features=bool(features)),
             ),
             **_described(origin or Origin(type(network).__name__)),
@@ -249,10 +255,10 @@ def _described(origin: Origin) -> dict[str, object]:
     }
 
 
-def _said_of(images: Sequence[Pixels]) -> str:
+def _said_of(images: Sequence[Pixels], images_are: str) -> str:
     if not images:
         return "generated pictures, because none were given"
-    return f"{min(len(images), NUM_PICTURES)} given pictures"
+    return f"{min(len(images), NUM_PICTURES)} {images_are}"
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,73 @@
+"""The pictures that `cutaway export` verifies with, and what the file says of them."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cutaway.checkpoints import write_bundle
+from cutaway.checkpoints.runs import find
+from cutaway.cli import main
+from cutaway.cli.export_pictures import show
+from cutaway.cli.export_sources import ForeignOptions, find_source
+from cutaway.errors import DataError, ImageError
+from cutaway.networks import build
+from cutaway.progress import silent
+from cutaway.serve import Classifier
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Three photos without classes in a folder."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        pixels = np.random.default_rng(number).integers(0, 256, (40, 50, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def test_a_file_is_verified_on_the_pictures_that_are_named_and_says_so(convolutional_run, photos, capsys):
+    words = ["export", "run", "--no-explain", "--json"]
+    assert main([*words, "--verify-data", "photos/0.png", "photos/[12].png", "--out", "m.onnx"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["pictures"], told["picture_sizes"][0]) == (3, [40, 50])
+    metadata = Classifier("m.onnx", provider="cpu").metadata
+    assert metadata.verification.data == "3 pictures named by --verify-data"
+    # What the run's own pictures say of the network is in the file all the same.
+    assert np.sum(metadata.confusion_matrix) == 1000
+
+
+def test_without_it_the_file_names_the_split(convolutional_run, photos):
+    source = find_source("run", ForeignOptions())
+    shown = show(source, None, calibrate=False, track=silent)
+    assert (len(shown.images), shown.images_are) == (15, "pictures of the test split")
+    named = show(source, None, calibrate=False, verify_data=["photos"], track=silent)
+    assert (len(named.images), named.images_are) == (3, "pictures named by --verify-data")
+    assert np.array_equal(named.evaluation.confusion, shown.evaluation.confusion)
+
+
+def test_a_run_whose_data_is_gone_is_exported_without_a_confusion_matrix_and_that_is_told(convolutional_run, photos):
+    stored = find("run")
+    gone = stored.manifest.model_copy(
+        update={"configuration": dict(stored.manifest.configuration) | {"data": "folder:gone"}}
+    )
+    shutil.rmtree(stored.path)
+    write_bundle(stored.path, gone, {"model": dict(build(gone.network).state_dict())})
+    source = find_source("run", ForeignOptions())
+    with pytest.raises(DataError, match="cannot be loaded"):
+        show(source, None, calibrate=False, track=silent)
+    with pytest.raises(DataError, match="cannot be loaded"):
+        show(source, None, calibrate=True, verify_data=["photos"], track=silent)
+    shown = show(source, None, calibrate=False, verify_data=["photos"], track=silent)
+    assert (len(shown.images), shown.evaluation) == (3, None)
+    assert "The file holds no confusion matrix: The data that" in shown.notes[0]
+
+
+def test_a_picture_that_cannot_be_decoded_is_named(convolutional_run, photos):
+    Path("photos/1.png").write_bytes(b"no picture")
+    with pytest.raises(ImageError, match=r"photos/1\.png: "):
+        show(find_source("run", ForeignOptions()), None, calibrate=False, verify_data=["photos"], track=silent)
