@@ -10,7 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cutaway.cli.export_examples import examples_as_json, put_examples, refuse_examples, tell_examples
 from cutaway.cli.export_pictures import labelled
+from cutaway.cli.export_sources import Source
 from cutaway.cli.exporting import (
     Exported,
     ExportOptions,
@@ -26,6 +28,7 @@ from cutaway.errors import SettingsError
 if TYPE_CHECKING:
     from cutaway.preprocessing.spec import Pixels
     from cutaway.progress import Track
+    from cutaway.serve.examples import Example
     from cutaway.serve.export.forms import Form, FormComparison, FormResult
 
 
@@ -43,35 +46,41 @@ def run_forms(options: ExportOptions) -> None:
         )
     if options.calibration_pictures < 1:
         raise SettingsError(f"--calibration-pictures is {options.calibration_pictures}, and at least 1 is needed.")
+    examples: tuple[Example, ...] = ()
     if options.compare:
+        refuse_examples(options, Path())
         comparison, exported = compare_all(options, track=bars)
         told, tell = _as_json(comparison), partial(tell_comparison, comparison)
     else:
-        result, exported = make_one(options, track=bars)
+        result, exported, examples = make_one(options, track=bars)
         told, tell = _form_as_json(result), partial(tell_form, result)
     if options.json:
-        say_json(told | origin_as_json(exported))
+        say_json(told | origin_as_json(exported) | examples_as_json(examples))
         return
     for line in (*exported.notes, *calibration_in_words(exported.calibrated)):
         say(line)
     tell()
+    tell_examples(examples)
 
 
-def make_one(options: ExportOptions, *, track: Track) -> tuple[FormResult, Exported]:
-    """Exports in fp32 aside, verified, and makes the form of that."""
+def make_one(options: ExportOptions, *, track: Track) -> tuple[FormResult, Exported, tuple[Example, ...]]:
+    """Exports in fp32 aside, verified, and makes the form of that, with examples where they are asked for."""
     from cutaway.serve.export.forms import make_form
 
-    with _exported_aside(options, track=track) as aside:
-        out = options.out or aside.out.with_name(f"{aside.out.stem}-{options.precision}.onnx")
-        source = aside.exported.result.path
-        return make_form(source, out, options.precision, track=track, **aside.judged_with), aside.exported
+    source = source_of(options)
+    out = options.out or source.out.with_name(f"{source.out.stem}-{options.precision}.onnx")
+    refuse_examples(options, out)
+    with _exported_aside(source, options, track=track) as aside:
+        fp32 = aside.exported.result.path
+        result = make_form(fp32, out, options.precision, track=track, **aside.judged_with)
+    return result, aside.exported, put_examples(options, out, aside.exported.dataset)
 
 
 def compare_all(options: ExportOptions, *, track: Track) -> tuple[FormComparison, Exported]:
     """Exports in fp32 aside, verified, and measures all forms of that."""
     from cutaway.serve.export.forms import compare_forms
 
-    with _exported_aside(options, track=track) as aside:
+    with _exported_aside(source_of(options), options, track=track) as aside:
         return compare_forms(aside.exported.result.path, track=track, **aside.judged_with), aside.exported
 
 
@@ -81,21 +90,18 @@ class _Aside:
 
     Attributes:
         exported: What came of it.
-        out: Where it would have gone.
         judged_with: What forms are made and judged with.
     """
 
     exported: Exported
-    out: Path
     judged_with: dict[str, Any]
 
 
 @contextmanager
-def _exported_aside(options: ExportOptions, *, track: Track) -> Iterator[_Aside]:
+def _exported_aside(source: Source, options: ExportOptions, *, track: Track) -> Iterator[_Aside]:
     from cutaway.serve.export.forms import Limits, calibration_pictures
 
     limits = Limits(accuracy_drop=options.max_accuracy_drop)
-    source = source_of(options)
     dataset = labelled(source, options.data, "Other forms than fp32 are judged", track=track)
     calibration: list[Pixels] = []
     if options.compare or options.precision == "int8":
@@ -108,7 +114,7 @@ def _exported_aside(options: ExportOptions, *, track: Track) -> Iterator[_Aside]
     }
     with tempfile.TemporaryDirectory(prefix="cutaway-export-") as name:
         exported = export_source(source, options, Path(name) / "fp32.onnx", track=track)
-        yield _Aside(exported, source.out, judged_with)
+        yield _Aside(exported, judged_with)
 
 
 def tell_form(result: FormResult) -> None:

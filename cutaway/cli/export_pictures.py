@@ -33,6 +33,7 @@ class Shown:
             says what is right.
         calibrated: The temperature, where one was asked for.
         notes: What a person should know of it, a sentence each.
+        dataset: What all of it is from; None where nothing says what is right.
     """
 
     images: list[Pixels]
@@ -40,15 +41,25 @@ class Shown:
     evaluation: Evaluation | None = None
     calibrated: Calibrated | None = None
     notes: tuple[str, ...] = ()
+    dataset: Dataset | None = None
 
 
-def show(source: Source, data: str | None, *, calibrate: bool, verify_data: Sequence[str] = (), track: Track) -> Shown:
+def show(
+    source: Source,
+    data: str | None,
+    *,
+    calibrate: bool,
+    examples: bool = False,
+    verify_data: Sequence[str] = (),
+    track: Track,
+) -> Shown:
     """Finds pictures and shows them to the network.
 
     Args:
         source: With the network.
         data: Pictures that a person named: a data set, or for a network without a bundle also a folder of pictures.
         calibrate: Fit a temperature on the validation split.
+        examples: Pictures with their true labels are going to be put beside the file.
         verify_data: Files, folders and patterns of pictures to verify with instead; they need no classes.
         track: Told of every step.
 
@@ -61,15 +72,16 @@ def show(source: Source, data: str | None, *, calibrate: bool, verify_data: Sequ
 
     given = some_pictures(verify_data) if verify_data else None
     try:
-        dataset = _dataset(source, data, calibrate, track)
+        dataset = _dataset(source, data, calibrate or examples, track)
     except DataError as error:
-        if given is None or calibrate or data is not None:
+        if given is None or calibrate or examples or data is not None:
             raise
         return Shown(given, _NAMED, notes=(f"The file holds no confusion matrix: {error.message}",))
     if dataset is None:
-        if calibrate:
+        if calibrate or examples:
+            option = "--calibrate" if calibrate else "--examples"
             raise SettingsError(
-                f"--calibrate needs pictures of known classes, and nothing names any for {source.name}.",
+                f"{option} needs pictures of known classes, and nothing names any for {source.name}.",
                 hint="Name them: --data folder:PATH.",
             )
         if given is None and data is not None:
@@ -87,10 +99,14 @@ def show(source: Source, data: str | None, *, calibrate: bool, verify_data: Sequ
     tested = answers("test") if len(dataset.test) else None
     fitted = answers("valid") if calibrate or tested is None else None
     calibrated = fit(fitted, tested) if calibrate and fitted is not None else None
-    if given is not None:
-        return Shown(given, _NAMED, tested or fitted, calibrated)
     name = "valid" if tested is None else "test"
-    return Shown(_spread(dataset, name), f"pictures of the {SPLIT_NAMES[name]} split", tested or fitted, calibrated)
+    return Shown(
+        images=_spread(dataset, name) if given is None else given,
+        images_are=f"pictures of the {SPLIT_NAMES[name]} split" if given is None else _NAMED,
+        evaluation=tested or fitted,
+        calibrated=calibrated,
+        dataset=dataset,
+    )
 
 
 def some_pictures(names: Sequence[str]) -> list[Pixels]:
@@ -147,7 +163,7 @@ def pictures_in(name: str) -> list[Pixels]:
     return _spread(dataset, "test" if len(dataset.test) else "valid")
 
 
-def _dataset(source: Source, data: str | None, calibrate: bool, track: Track) -> Dataset | None:
+def _dataset(source: Source, data: str | None, needed: bool, track: Track) -> Dataset | None:
     """The data set of known classes; None where there is none or nothing depends on its classes."""
     from cutaway.checkpoints.importing import is_imported
     from cutaway.cli.run_data import data_named, data_of
@@ -155,7 +171,7 @@ def _dataset(source: Source, data: str | None, calibrate: bool, track: Track) ->
     if source.restored is not None:
         own = not is_imported(source.restored.manifest)
         return data_of(source.restored, data, track=track) if own or data is not None else None
-    return data_named(data, source.classes, track=track) if calibrate and data is not None else None
+    return data_named(data, source.classes, track=track) if needed and data is not None else None
 
 
 def _spread(dataset: Dataset, name: str) -> list[Pixels]:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.export_examples import examples_as_json, put_examples, refuse_examples, tell_examples
 from cutaway.cli.export_pictures import SPLIT_NAMES, show
 from cutaway.cli.export_sources import ForeignOptions, Source, find_source
 from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.terminal import as_bytes, bars, say, say_json
 
 if TYPE_CHECKING:
+    from cutaway.datasets import Dataset
     from cutaway.progress import Track
+    from cutaway.serve.examples import Example
     from cutaway.serve.export import Calibrated, ExportResult, Figures
     from cutaway.serve.export.forms import FormFigures
 
@@ -58,6 +61,8 @@ class ExportOptions:
     """Pictures in place of the run's own data, of the same classes; for a network without a bundle, of any."""
     verify_data: tuple[str, ...] = ()
     """Files, folders and patterns of pictures to verify with instead; they need no classes."""
+    examples: int = 0
+    """Pictures of the test split to put beside the file with their labels, for the page; this publishes them."""
     allow_nan: bool = False
     """Read weights that are NaN or infinite."""
     allow_code: tuple[str, ...] = ()
@@ -80,7 +85,7 @@ def run_export(arguments: Sequence[str]) -> None:
     if options.json:
         result = exported.result
         told = {"path": str(result.path), "bytes": result.num_bytes} | asdict(result.figures)
-        say_json(told | origin_as_json(exported))
+        say_json(told | origin_as_json(exported) | examples_as_json(exported.examples))
         return
     tell(exported)
 
@@ -93,17 +98,24 @@ class Exported:
         result: The file and its figures.
         calibrated: The temperature in it, where one was asked for.
         notes: What a person should know of how the network was made, a sentence each.
+        dataset: The pictures that it was shown, where something says what is right.
+        examples: What was put beside the file.
     """
 
     result: ExportResult
     calibrated: Calibrated | None = None
     notes: tuple[str, ...] = ()
+    dataset: Dataset | None = field(default=None, repr=False)
+    examples: tuple[Example, ...] = ()
 
 
 def export_reference(options: ExportOptions, *, track: Track) -> Exported:
     """Exports what the options name."""
     source = source_of(options)
-    return export_source(source, options, options.out or source.out, track=track)
+    out = options.out or source.out
+    refuse_examples(options, out)
+    exported = export_source(source, options, out, track=track)
+    return replace(exported, examples=put_examples(options, out, exported.dataset))
 
 
 def source_of(options: ExportOptions) -> Source:
@@ -115,7 +127,14 @@ def export_source(source: Source, options: ExportOptions, out: Path, *, track: T
     """Exports a network in fp32, verified on its own test pictures where it has some, with its test metrics."""
     from cutaway.serve.export import Origin, export_module
 
-    shown = show(source, options.data, calibrate=options.calibrate, verify_data=options.verify_data, track=track)
+    shown = show(
+        source,
+        options.data,
+        calibrate=options.calibrate,
+        examples=options.examples > 0,
+        verify_data=options.verify_data,
+        track=track,
+    )
     result = export_module(
         source.network,
         source.preprocessing,
@@ -133,7 +152,7 @@ def export_source(source: Source, options: ExportOptions, out: Path, *, track: T
         origin=Origin(source.name) if source.restored is None else Origin.of_bundle(source.restored, shown.evaluation),
         track=track,
     )
-    return Exported(result, shown.calibrated, (*source.notes, *shown.notes))
+    return Exported(result, shown.calibrated, (*source.notes, *shown.notes), shown.dataset)
 
 
 def tell(exported: Exported) -> None:
@@ -153,6 +172,7 @@ def tell(exported: Exported) -> None:
         say("these pictures were generated, since the network came without any; --verify-data names real ones")
     for line in calibration_in_words(exported.calibrated):
         say(line)
+    tell_examples(exported.examples)
 
 
 def verified_in_words(figures: Figures) -> str:

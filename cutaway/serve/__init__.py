@@ -11,19 +11,34 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cutaway.serve.api import create_app
     from cutaway.serve.classifier import Classifier, Prediction, Score
-    from cutaway.serve.export import ExportResult, export_module
+    from cutaway.serve.examples import Example, examples_of
+    from cutaway.serve.export import ExportResult, export_module, verify_file
     from cutaway.serve.metadata import Metadata
 
-__all__ = ["Classifier", "ExportResult", "Metadata", "Prediction", "Score", "create_app", "export_module"]
+__all__ = [
+    "Classifier",
+    "Example",
+    "ExportResult",
+    "Metadata",
+    "Prediction",
+    "Score",
+    "create_app",
+    "examples_of",
+    "export_module",
+    "verify_file",
+]
 
 _HOMES = {
     "Classifier": "cutaway.serve.classifier",
+    "Example": "cutaway.serve.examples",
     "ExportResult": "cutaway.serve.export",
     "Metadata": "cutaway.serve.metadata",
     "Prediction": "cutaway.serve.classifier",
     "Score": "cutaway.serve.classifier",
     "create_app": "cutaway.serve.api",
+    "examples_of": "cutaway.serve.examples",
     "export_module": "cutaway.serve.export",
+    "verify_file": "cutaway.serve.export",
 }
 
 

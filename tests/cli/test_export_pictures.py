@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,10 @@ from cutaway.checkpoints.runs import find
 from cutaway.cli import main
 from cutaway.cli.export_pictures import show
 from cutaway.cli.export_sources import ForeignOptions, find_source
-from cutaway.errors import DataError, ImageError
+from cutaway.errors import DataError, ImageError, SettingsError
 from cutaway.networks import build
 from cutaway.progress import silent
-from cutaway.serve import Classifier
+from cutaway.serve import Classifier, examples_of
 
 
 @pytest.fixture
@@ -71,3 +72,44 @@ def test_a_picture_that_cannot_be_decoded_is_named(convolutional_run, photos):
     Path("photos/1.png").write_bytes(b"no picture")
     with pytest.raises(ImageError, match=r"photos/1\.png: "):
         show(find_source("run", ForeignOptions()), None, calibrate=False, verify_data=["photos"], track=silent)
+
+
+def test_examples_lie_beside_the_file_and_are_told(convolutional_run, capsys):
+    assert main(["export", "run", "--no-explain", "--examples", "10"]) == 0
+    assert "beside it are 10 example pictures with their true labels: run/export/model.examples" in (
+        capsys.readouterr().out
+    )
+    examples = examples_of("run/export/model.onnx", Classifier("run/export/model.onnx", provider="cpu").classes)
+    assert [example.class_index for example in examples] == list(range(10))
+    words = ["--precision", "fp16", "--max-accuracy-drop", "1", "--no-explain", "--json"]
+    assert main(["export", "run", *words, "--examples", "3"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["examples"], told["num_examples"]) == ("run/export/model-fp16.examples", 3)
+    assert len(examples_of(told["path"])) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--examples", "3", "--compare"], "nothing to put --examples beside"),
+        (["--examples", "-1"], "a number from 1 to 1000"),
+        (["--examples", "3"], r"what is there is none"),
+        (["--examples", "3", "--precision", "fp16", "--out", "run/export/model.onnx"], r"what is there is none"),
+    ],
+)
+def test_examples_that_cannot_be_are_refused_before_anything_is_exported(words, said, convolutional_run, capsys):
+    mine = Path("run/export/model.examples/mine.png")
+    mine.parent.mkdir(parents=True)
+    mine.write_bytes(b"mine")
+    assert main(["export", "run", *words]) == 1
+    assert said in capsys.readouterr().err
+    assert mine.read_bytes() == b"mine"
+    assert list(Path("run/export").iterdir()) == [mine.parent]
+
+
+def test_examples_need_true_labels(convolutional_run, photos):
+    source = replace(find_source("run", ForeignOptions()), restored=None)
+    with pytest.raises(SettingsError, match="--examples needs pictures of known classes"):
+        show(source, None, calibrate=False, examples=True, track=silent)
+    shown = show(source, "fashion-mnist-sample", calibrate=False, examples=True, track=silent)
+    assert len(shown.dataset.test) == 1000

@@ -1,4 +1,4 @@
-"""Puts a file in its place whole or not at all."""
+"""Puts a file, or a folder of files, in its place whole or not at all."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def whole_or_nothing(out: Path, data: bytes, beside: Mapping[str, Sequence[bytes
     if is_folder:
         raise ExportError(f"{out} is a folder.", hint="Give the name of a file: --out model.onnx.")
     # An .onnx ending, because some readers go by it; a leading dot, because nobody should find it.
-    temporary = out.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{out.name}"
+    temporary = _temporary(out)
     with _said_in_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _sweep(out)
@@ -68,6 +68,47 @@ def whole_or_nothing(out: Path, data: bytes, beside: Mapping[str, Sequence[bytes
             _flush_folder(out.parent)
     finally:
         _remove(temporary)
+
+
+def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+    """Writes a folder under a temporary name, and puts it in the place of an earlier one, which is removed.
+
+    After an error or an interruption the earlier folder is still there. A folder cannot be renamed over another, so
+    whoever is killed between two renames leaves neither, and the next to write it removes what is left of both.
+
+    Args:
+        folder: Where it goes. All that an earlier one holds is removed with it.
+        contents: File name to content.
+
+    Raises:
+        ExportError: It cannot be written.
+    """
+    temporary, earlier = _temporary(folder), _temporary(folder)
+    try:
+        with _said_in_words(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(folder)
+            temporary.mkdir()
+            for name, content in contents.items():
+                _write(temporary / name, [content])
+            _flush_folder(temporary)
+            if folder.exists():
+                folder.rename(earlier)
+            try:
+                temporary.rename(folder)
+            except BaseException:
+                if earlier.exists():
+                    earlier.rename(folder)
+                raise
+            _flush_folder(folder.parent)
+    finally:
+        _remove(temporary)
+        _remove(earlier)
+
+
+def _temporary(out: Path) -> Path:
+    """A new name beside `out`, which `_sweep` knows."""
+    return out.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{out.name}"
 
 
 def _write(path: Path, parts: Iterable[bytes]) -> None:

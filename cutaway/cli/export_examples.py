@@ -1,0 +1,52 @@
+"""`cutaway export --examples`: real pictures with their true labels beside the file, for the page's gallery."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cutaway.cli.terminal import say
+from cutaway.errors import SettingsError
+
+if TYPE_CHECKING:
+    from cutaway.cli.exporting import ExportOptions
+    from cutaway.datasets import Dataset
+    from cutaway.serve.examples import Example
+
+
+def refuse_examples(options: ExportOptions, out: Path) -> None:
+    """Says what is wrong with `--examples` before anything is exported; nothing without it.
+
+    Raises:
+        CutawayError: There is no file to put them beside, there are too many, or something is in their way.
+    """
+    if options.examples == 0:
+        return
+    if options.compare:
+        raise SettingsError(
+            "--compare writes no file, so there is nothing to put --examples beside.", hint="Leave one of them out."
+        )
+    from cutaway.serve.export.example_pictures import check_examples
+
+    check_examples(out, options.examples)
+
+
+def put_examples(options: ExportOptions, out: Path, dataset: Dataset | None) -> tuple[Example, ...]:
+    """Writes them beside the file that was exported; none without `--examples`."""
+    if options.examples == 0:
+        return ()
+    from cutaway.serve.export.example_pictures import write_examples
+
+    assert dataset is not None, "nothing is exported without the pictures for it"
+    return write_examples(out, dataset, options.examples)
+
+
+def tell_examples(examples: tuple[Example, ...]) -> None:
+    """Says how many there are and where; nothing without any."""
+    if examples:
+        say(f"beside it are {len(examples)} example pictures with their true labels: {examples[0].path.parent}")
+
+
+def examples_as_json(examples: tuple[Example, ...]) -> dict[str, Any]:
+    """Where they lie and how many there are."""
+    return {"examples": str(examples[0].path.parent) if examples else None, "num_examples": len(examples)}
