@@ -6,8 +6,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from cutaway.errors import ExportError
+from cutaway.inspect.class_activation import speak_for_something
 from cutaway.serve.export.figures import Answers, Figures, Floats, Thresholds
 
 # How many times the error of PyTorch's own float32 answer (against its float64 one) a file may be from that answer.
@@ -21,6 +23,9 @@ _OPEN_SHARE = 0.05
 
 # Beyond these two a map is another map, and no kink of the network explains it.
 _OTHER_DIFFERENCE, _OTHER_CORRELATION = 0.5, 0.9
+
+# A heat-map so much above or below the border of what is called faint lies clearly on its side.
+_DOUBT = 2.0
 
 # What pictures change of the logits is at least this share of the largest of them: below it lies float32's own grain.
 _GRAIN = 1e-3
@@ -178,7 +183,17 @@ def _with_heatmaps(
         heatmap_others=int(others.sum()),
         heatmap_rounding=None if own is None else float(own.max()),
         heatmap_determined=float(determined.mean()),
+        heatmap_wrong_flags=None if ours.faint is None else _wrong_flags(ours, ours.faint),
     )
+
+
+def _wrong_flags(ours: Answers, faint: npt.NDArray[np.bool_]) -> int:
+    """How many flags do not follow from the file's own heat-map and logits, where rounding leaves no doubt."""
+    assert ours.heatmaps is not None
+    maps, logits = torch.from_numpy(ours.heatmaps), torch.from_numpy(ours.logits)
+    surely = speak_for_something(maps / _DOUBT, logits).numpy()
+    perhaps = speak_for_something(maps * _DOUBT, logits).numpy()
+    return int(((faint & surely) | (~faint & ~perhaps)).sum())
 
 
 def _with_features(

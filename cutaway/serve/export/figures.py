@@ -54,12 +54,14 @@ class Answers:
         probabilities: [N, K].
         heatmaps: [N, h, w]; None without.
         features: Name of the output to feature maps [N, ...]; empty without.
+        faint: Bool [N], whether a heat-map is said to hold nothing but rounding; None where nothing is said.
     """
 
     logits: Floats
     probabilities: Floats
     heatmaps: Floats | None = None
     features: Mapping[str, Floats] = field(default_factory=dict)
+    faint: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -91,6 +93,7 @@ class Figures:
         heatmap_rounding: The same within a map, as a share of its maximum; None where not measured.
         heatmap_determined: Share of comparisons whose map keeps its limits without PyTorch's own error being taken
             into account; None without heat-maps.
+        heatmap_wrong_flags: How many maps are called faint that are not, or the other way; None where nothing is said.
         float64_failed: Whether the network was to be asked in float64, and could not run in it.
         encoded_pictures: How many encoded files went the whole way, through the decoder and the classifier on one
             side and through training's own evaluation on the other; 0 where that was not done.
@@ -118,6 +121,7 @@ class Figures:
     logit_rounding: float | None = None
     heatmap_rounding: float | None = None
     heatmap_determined: float | None = None
+    heatmap_wrong_flags: int | None = None
     float64_failed: bool = False
     encoded_pictures: int = 0
     encoded_probability_difference: float | None = None

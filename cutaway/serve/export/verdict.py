@@ -121,6 +121,12 @@ def _of_maps(figures: Figures, thresholds: Thresholds) -> ExportError | None:
             f"{figures.comparisons} comparisons (smallest correlation {figures.heatmap_correlation}).",
             hint=other_map,
         )
+    if figures.heatmap_wrong_flags:
+        return ExportError(
+            f"The exported file says wrongly whether a heat-map is faint, in {figures.heatmap_wrong_flags} of "
+            f"{figures.comparisons} comparisons.",
+            hint=_FAULT,
+        )
     if figures.heatmap_rounding is not None and not (figures.heatmap_determined or 0) >= _DETERMINED_SHARE:
         return ExportError(
             f"The network's heat-maps are rounding in {1 - (figures.heatmap_determined or 0):.0%} of "

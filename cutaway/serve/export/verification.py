@@ -232,6 +232,7 @@ class _Comparing:
             outputs["probabilities"],
             outputs.get("heatmap"),
             {name: values for name, values in outputs.items() if name.startswith("features.")},
+            outputs.get("heatmap_faint"),
         )
 
     def _inputs(self, pictures: Pixels) -> Floats:
@@ -259,9 +260,11 @@ def _resized(picture: Pixels, size: tuple[int, int]) -> Pixels:
 
 def _joined(parts: Sequence[Answers]) -> Answers:
     heatmaps = [part.heatmaps for part in parts if part.heatmaps is not None]
+    faint = [part.faint for part in parts if part.faint is not None]
     return Answers(
         np.concatenate([part.logits for part in parts]),
         np.concatenate([part.probabilities for part in parts]),
         np.concatenate(heatmaps) if heatmaps else None,
         {name: np.concatenate([part.features[name] for part in parts]) for name in parts[0].features},
+        np.concatenate(faint) if faint else None,
     )

@@ -198,3 +198,32 @@ def test_any_figure_beyond_its_limit_is_complained_of():
         encoded_top1_agreement=1.0,
     )
     assert "From the encoded file" in complaint(encoded, Thresholds()).message
+
+
+@pytest.mark.parametrize(
+    ("strongest", "said", "wrong"),
+    [
+        # Of a map of four values, and logits of at most 1, the border lies at 1e-6 / 4.
+        (0.0, True, 0),
+        (0.0, False, 1),
+        (1.0, False, 0),
+        (1.0, True, 1),
+        (3e-7, True, 0),  # so near to the border that rounding may decide
+        (2e-7, False, 0),
+        (6e-7, True, 1),
+        (1e-7, False, 1),
+    ],
+)
+def test_a_flag_has_to_follow_from_the_map(strongest, said, wrong):
+    theirs = answers([[0.0, 0.0]], maps([strongest, 0, 0, 0]))
+    ours = replace(theirs, faint=np.array([said]))
+    figures = compare(ours, theirs, Thresholds(), pictures=1, batch_sizes=(1,), picture_sizes=())
+    assert figures.heatmap_wrong_flags == wrong
+    complained = complaint(figures, Thresholds())
+    assert (complained is not None) == bool(wrong)
+    assert complained is None or "whether a heat-map is faint, in 1 of 1" in complained.message
+
+
+def test_a_file_without_flags_is_not_asked_for_them():
+    figures = figures_of(maps([1, 0, 0, 0]), maps([1, 0, 0, 0]))
+    assert figures.heatmap_wrong_flags is None
