@@ -12,11 +12,13 @@ import torch
 
 from cutaway.errors import ExportError, ServingError
 from cutaway.networks import NetworkSpec, build
-from cutaway.serve.export import compare_file, export_module, verify_file
+from cutaway.serve import classifier
+from cutaway.serve.export import compare_file, export_module, verification, verify_file
 from cutaway.serve.export.forms import Limits, calibration_pictures, make_form
 from cutaway.serve.export.forms.judging import FormFigures, objection
 from cutaway.serve.export.results import Origin
 from cutaway.serve.metadata import seal
+from cutaway.serve.sessions import open_session
 
 BUNDLE = "ab" * 32
 
@@ -125,6 +127,20 @@ def test_a_damaged_file_is_refused_as_everywhere(exported, against_lenet, tmp_pa
     (tmp_path / "damaged.onnx").write_bytes(data)
     with pytest.raises(ServingError, match="is damaged: it is not the file that was exported"):
         against_lenet(compare_file, tmp_path / "damaged.onnx")
+
+
+def test_the_file_is_run_where_it_was_asked_to_be(exported, against_lenet, pictures, monkeypatch):
+    asked = []
+
+    def noted(data, provider, *rest):
+        asked.append(provider)
+        return open_session(data, "cpu", *rest)
+
+    for module in (classifier, verification):
+        monkeypatch.setattr(module, "open_session", noted)
+    against_lenet(compare_file, exported.path, images=pictures, provider="auto")
+    # To read it, to run it on batches, and to go the whole way from encoded files.
+    assert asked == ["auto"] * 3
 
 
 def test_without_pictures_it_says_that_they_were_generated(exported, against_lenet):

@@ -14,7 +14,7 @@ from torch import nn
 from cutaway.errors import ServingError
 from cutaway.preprocessing import Preprocessing
 from cutaway.serve.classifier import Classifier
-from cutaway.serve.export import export_module
+from cutaway.serve.export import export_module, verify_file
 from cutaway.serve.export.second_file import without_large_tensors
 from cutaway.serve.export.writing import whole_or_nothing
 
@@ -46,6 +46,17 @@ def test_both_files_are_there_and_no_other(pair):
     outside = [t for t in model.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
     assert len(outside) == 3  # the second convolution, the head, its transpose for the map; what is small stays
     onnx.checker.check_model(str(pair.path), full_check=True)
+
+
+def test_both_are_compared_again_as_at_their_export(pair, network, tmp_path):
+    again = verify_file(pair.path, network, SPEC, "abc")
+    assert again.figures == pair.figures
+    for name in ("m.onnx", "m.onnx.data"):
+        (tmp_path / name).write_bytes((pair.path.parent / name).read_bytes())
+    with (tmp_path / "m.onnx.data").open("r+b") as file:
+        file.write(b"\1")
+    with pytest.raises(ServingError, match="are damaged"):
+        verify_file(tmp_path / "m.onnx", network, SPEC, "abc")
 
 
 def test_it_answers_and_explains_as_pytorch(pair, network):
