@@ -19,13 +19,13 @@ from cutaway.serve.export.writing import whole_or_nothing
 EXPORT_THAT_WAITS = """
 import sys, time
 from cutaway.cli import main, run_data
-from cutaway.serve.export import pipeline
+from cutaway.serve.export.reference import Held
 
-def verify(temporary, *rest, **options):
+def verify(held, temporary, *rest, **options):
     print("verifying", temporary.name, flush=True)
     time.sleep(100)
 
-pipeline.verify = verify
+Held.verify = verify
 sys.exit(main(["export", "run", "--out", "out/model.onnx"]))
 """
 
