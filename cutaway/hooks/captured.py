@@ -120,6 +120,11 @@ class Capture:
         return layer in self._names
 
     def _recorded(self, layer: str) -> str:
+        if not isinstance(layer, str):
+            raise InspectionError(
+                f"One layer is read at a time, by its name, not by {layer!r}.",
+                hint="For several: `{name: captured[name] for name in captured.layers}`.",
+            )
         if layer not in self._names:
             raise no_such_layer(layer, [*self._names, *self._operations], "captured")
         return self._names[layer]
@@ -199,6 +204,17 @@ def no_such_layer(name: str, known: Iterable[str], where: str) -> InspectionErro
     return InspectionError(
         f"No layer {name!r} {where}.",
         hint=f"Did you mean {', '.join(map(repr, near))}?" if near else "It has no named layers.",
+    )
+
+
+def no_such_operation(name: str, ran: Iterable[str]) -> InspectionError:
+    """What to say of a name or pattern of operations when none that ran has it."""
+    ran = list(ran)
+    near = difflib.get_close_matches(name, ran, n=5, cutoff=0.5) or ran[:5]
+    known = f"Those that did are {', '.join(map(repr, near))}" if near else "None did"
+    return InspectionError(
+        f"No operation {name!r} ran in this network.",
+        hint=f"{known}; what a module without children does, such as nn.ReLU, goes by that module's name.",
     )
 
 

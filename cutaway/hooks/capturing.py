@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
@@ -11,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import InspectionError
-from cutaway.hooks.captured import Call, Capture
+from cutaway.hooks.captured import Call, Capture, no_such_operation
 from cutaway.hooks.naming import is_compiled, named_modules
 from cutaway.hooks.operations import OperationCall, OperationStart, unobserved, watch_operations
-from cutaway.hooks.selecting import Layers, Selection, select
+from cutaway.hooks.selecting import Layers, Selection, has_wildcard, is_any_operation, is_meant, select
 from cutaway.hooks.shape_runs import without_attention_fast_path
 from cutaway.hooks.statistics import StreamingStatistics
 from cutaway.hooks.structures import map_tensors, tensors_in
@@ -66,14 +67,22 @@ def capture(
         The capture, filled call by call.
 
     Raises:
-        InspectionError: A choice matches nothing, or gradients are asked for under `inference_mode` or of something
-            else than tensors.
+        InspectionError: A choice matches nothing; for an operation this shows when the block ends, if the network ran.
+            Or gradients are asked for under `inference_mode` or of something else than tensors.
+
+    Warns:
+        UserWarning: A pattern of operations matched none that ran, while something else was captured.
 
     Example:
         >>> with capture(network, ["layer4", "layer4.*:add#*"]) as captured:
         ...     logits = network(images)
         >>> captured["layer4"].shape, captured["layer4.0:add#0"].shape
     """
+    if keep not in ("tensors", "stats") and not callable(keep):
+        raise InspectionError(
+            f'keep is "tensors", "stats" or a function of a tensor, not {keep!r}.',
+            hint="A function such as `keep=lambda tensor: tensor.mean()` keeps its answers.",
+        )
     if gradients and torch.is_inference_mode_enabled():
         raise _no_autograd("inference_mode")
     if gradients and keep != "tensors":
@@ -93,6 +102,8 @@ def capture(
             entering = recorder.enters_network if name == "" else recorder.enters
             stack.callback(module.register_forward_pre_hook(entering, prepend=True).remove)
             stack.callback(module.register_forward_hook(recorder.leaves, always_call=True).remove)
+            if name == "":
+                stack.callback(module.register_forward_hook(recorder.ran).remove)
         for name, module in chosen.modules.items():
             if inputs:
                 before = module.register_forward_pre_hook(recorder.before(name), with_kwargs=True)
@@ -105,6 +116,9 @@ def capture(
                 )
             )
         yield captured
+        unmatched = recorder.operations_that_never_ran()
+    if unmatched:
+        _tell_unmatched(unmatched, captured.operations, recorder.has_recorded)
 
 
 class _Recorder:
@@ -131,6 +145,7 @@ class _Recorder:
         self._counts: Counter[str] = Counter()
         self._turns: Counter[str] = Counter()
         self._depth = 0
+        self._has_run = False
         self._own = {id(tensor) for tensor in (*network.buffers(), *network.parameters())}
         self._pending: dict[str, list[tuple[Any, Any]]] = {}
         self._starting: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
@@ -149,6 +164,25 @@ class _Recorder:
 
     def leaves(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
         self._depth = max(self._depth - 1, 0)
+
+    def ran(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        self._has_run = True
+
+    @property
+    def has_recorded(self) -> bool:
+        """Whether anything was called that is watched."""
+        return bool(self._counts)
+
+    def operations_that_never_ran(self) -> list[str]:
+        """Names and patterns that matched nothing, where the network ran to its end; none where it did not."""
+        if not self._has_run:
+            return []
+        known = self._captured.operations
+        return [
+            asked
+            for pattern, asked in self._chosen.operations.items()
+            if not is_any_operation(pattern) and not any(is_meant(name, pattern) for name in known)
+        ]
 
     def before(self, layer: str) -> Callable[..., None]:
         def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -186,7 +220,8 @@ class _Recorder:
         self._captured._operations.setdefault(call.name)
         if not self._chosen.has_operation(call.name):
             return None
-        self._captured._names.setdefault(call.name, call.name)
+        for name in (call.name, self._chosen.operations.get(call.name, call.name)):
+            self._captured._names.setdefault(name, call.name)
         inputs = self._starting if self._inputs else ((), None)
         with unobserved():
             is_followed = self._gradients and torch.is_grad_enabled()
@@ -235,6 +270,16 @@ class _Recorder:
         with torch.inference_mode(False), torch.no_grad():
             copied = tensor.detach().clone()
             return copied if self._device is None else copied.to(self._device)
+
+
+def _tell_unmatched(unmatched: list[str], ran: tuple[str, ...], has_recorded: bool) -> None:
+    names = [name for name in unmatched if not has_wildcard(name)]
+    if names:
+        raise no_such_operation(names[0], ran)
+    if not has_recorded:
+        raise no_such_operation(unmatched[0], ran)
+    for pattern in unmatched:
+        warnings.warn(str(no_such_operation(pattern, ran)), stacklevel=4)
 
 
 def _leading_back(tensor: Tensor) -> Tensor:

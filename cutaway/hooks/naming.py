@@ -23,9 +23,19 @@ def named_modules(network: nn.Module, *, shared: bool = False) -> dict[str, nn.M
     return dict(_named(network, "", set(), shared))
 
 
-def plain_name(name: str) -> str:
-    """A module's name without the parts that are wrappers' by their very names."""
-    return ".".join(part for part in name.split(".") if part not in _INSIDE)
+def without_a_wrapper(name: str) -> str | None:
+    """A name or pattern without its first part that a wrapper may have brought; None where it has none.
+
+    Example:
+        >>> without_a_wrapper("_orig_mod.module.layer4")
+        'module.layer4'
+    """
+    parts = name.split(".")
+    brought = next((part for part in parts if part == "module" or part in _INSIDE), None)
+    if brought is None:
+        return None
+    parts.remove(brought)
+    return ".".join(parts)
 
 
 def find_module(network: nn.Module, name: str) -> nn.Module | None:
@@ -47,11 +57,6 @@ def is_compiled(network: nn.Module) -> bool:
         "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
         for module in network.modules()
     )
-
-
-def is_wrapped(network: nn.Module) -> bool:
-    """Whether a name in it may begin with `module.` that is no part of the network's own."""
-    return isinstance(network, _WRAPPERS) or any(isinstance(child, _WRAPPERS) for child in network.children())
 
 
 def _named(module: nn.Module, name: str, seen: set[int], shared: bool) -> Iterator[tuple[str, nn.Module]]:

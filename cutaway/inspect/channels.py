@@ -150,9 +150,10 @@ def channel_activity(
     batch: Tensor
 
     def observe(call: Call) -> None:
-        label = call.label
+        label, kind = call.label, _kind(call.layer, modules)
+        if layers is None and ":" in call.layer and kind not in _ACTIVATIONS:
+            return
         if label not in observers:
-            kind = _kind(call.layer, modules)
             observers[label] = _Observer(label, kind, known.get(call.layer), top)
         if not observers[label].observe(call.output, batch, seen) and layers is not None:
             raise InspectionError(
@@ -234,8 +235,9 @@ class _Observer:
 
 
 def _activations(modules: dict[str, nn.Module]) -> list[str]:
+    """Those that are modules by name, and a pattern of all operations, of which the activations are then taken."""
     found = [name for name, module in modules.items() if name and isinstance(module, tuple(_ACTIVATIONS.values()))]
-    return found + [f"*:{kind}#*" for kind in _ACTIVATIONS]
+    return [*found, "*:*"]
 
 
 def _kind(layer: str, modules: dict[str, nn.Module]) -> str:

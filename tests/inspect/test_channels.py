@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -99,6 +101,13 @@ def test_channels_that_come_last() -> None:
 
     found = channel_activity(Last(), [torch.randn(3, 1, 4, 6)], ["norm", "*:gelu#*"])
     assert [layer.num_channels for layer in found] == [5, 5, 5]
+
+
+def test_activations_that_a_network_lacks_are_nothing_to_warn_of() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        (found,) = channel_activity(Net(), [PICTURES])
+    assert found.kind == "relu"
 
 
 def test_what_has_no_channels_is_an_error_in_words() -> None:
