@@ -35,6 +35,7 @@ from cutaway.inspect.faithfulness import (
     max_sensitivity,
     randomisation_check,
     road,
+    which_to_believe,
 )
 from cutaway.inspect.features import FeatureMaps, feature_maps
 from cutaway.inspect.histograms import Histogram, bias_histograms, gradient_histograms, weight_histograms
@@ -112,4 +113,5 @@ __all__ = [
     "training_memory",
     "update_ratios",
     "weight_histograms",
+    "which_to_believe",
 ]

@@ -34,6 +34,8 @@ def test_a_table_with_errors_and_a_figure(pictures, capsys):
     ]
     assert "lower is better: deletion AUC" in out
     assert "higher is better: insertion AUC" in out
+    assert "of 3 pictures chance decides" in lines[-2]
+    assert "picture by picture" not in out
     assert Path("made/curves.png").stat().st_size > 10_000
 
 
@@ -87,6 +89,25 @@ def test_the_sanity_check(pictures, capsys):
     found = json.loads(capsys.readouterr().out)["saliency"]
     assert len(found["layers"]) == len(found["rank_correlation"]) == len(found["similarity"])
     assert isinstance(found["depends_on_weights"], bool)
+
+
+def test_intervals_their_cut_off_and_which_map_to_believe(convolutional_run, capsys):
+    command = ["inspect", "faithfulness", "run", "--data", "fashion-mnist-sample", "--pictures", "6", *FEW]
+    assert main(command) == 0
+    out = capsys.readouterr().out
+    assert "intervals of 95 %" in out
+    assert "2.65 standard errors of the 6 differences" in out
+    said = out.splitlines()[-1]
+    assert said.startswith(("Believe ", "Cannot tell which to believe: "))
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["verdict"]["sentence"] == said
+    assert found["cut_off"] == pytest.approx(2.65, abs=0.005)
+    for metrics in found["methods"].values():
+        for one in metrics.values():
+            lead = one["lead_over_random"]
+            assert (lead is None) is (one["beats_random"] is None)
+            assert lead is None or one["beats_random"] is (lead["low"] > 0)
 
 
 @pytest.mark.slow

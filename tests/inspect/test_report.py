@@ -255,6 +255,9 @@ def test_a_network_that_costs_too_much_to_measure_says_so(monkeypatch: pytest.Mo
     rows = measured["trust"]["comparison"]["rows"]
     assert [row["method"] for row in rows if not row["is_reference"]] == measured["trust"]["methods"]
     assert any(row["is_reference"] for row in rows)
+    text = " ".join(Reader(render_report(measured)).text.split())
+    assert measured["trust"]["comparison"]["verdict"] in text
+    assert f"by {measured['trust']['comparison']['cut_off']:.2f} standard errors" in text
     monkeypatch.setattr(trust, "_BUDGET", 1e6)
     left_out = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
     assert left_out["trust"]["comparison"] is None
@@ -268,6 +271,8 @@ def test_fewer_pictures_than_chance_can_be_told_of_are_not_measured(monkeypatch:
         monkeypatch.setattr(trust, "MOST_MEASURED", most)
         found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
         assert (found["trust"]["comparison"] is not None) is measured
+        assert ("cannot be told of 4 pictures" in Reader(render_report(found)).text) is not measured
+        assert "too large" not in Reader(render_report(found)).text
 
 
 def test_a_network_that_mixes_pictures_is_told_of() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -206,10 +206,9 @@ def _of(split: str | None) -> str:
 
 
 def _show(found: MethodComparison, split: str | None) -> None:
-    from cutaway.inspect.faithfulness import METRICS
+    from cutaway.inspect.faithfulness import METRICS, which_to_believe
 
-    arrows = {True: "higher is better", False: "lower is better"}
-    columns = [f"{METRICS[name].title}" for name in found.metrics]
+    columns = [METRICS[name].title for name in found.metrics]
     rows = []
     for method, means, errors in zip(found.methods, found.mean.tolist(), found.standard_error.tolist(), strict=True):
         cells = []
@@ -218,30 +217,58 @@ def _show(found: MethodComparison, split: str | None) -> None:
             weak = "~" if found.beats_random(method, metric) is False else " "
             cells.append("-" if mean != mean else f"{mean:.3f} ±{error:.3f} {mark}{weak}".replace(" ±nan", ""))
         rows.append([f"({method})" if method in found.references else method, *cells])
-    say_table(
-        ["method", *columns], rows, title=f"mean over {found.num_pictures} pictures{_of(split)}, ± its standard error"
-    )
-    better = {
-        way: ", ".join(METRICS[name].title for name in found.metrics if METRICS[name].higher_is_better is way)
-        for way in (True, False)
-    }
-    for way, names in better.items():
+    pictures = f"{found.num_pictures} {'picture' if found.num_pictures == 1 else 'pictures'}{_of(split)}"
+    say_table(["method", *columns], rows, title=f"mean over {pictures}, ± its standard error")
+    for way, which in ((True, "higher is better"), (False, "lower is better")):
+        names = [METRICS[name].title for name in found.metrics if METRICS[name].higher_is_better is way]
         if names:
-            say(f"{arrows[way]}: {names}")
-    say(
-        "* the best method.  ~ not told from a random map, at 5 %.  "
-        "(in brackets) maps that know nothing of the network."
+            say(f"{which}: {', '.join(names)}")
+    say("* the best mean.  ~ not told from a random map.  (in brackets) maps that know nothing of the network.")
+    _show_leads(found)
+    say(which_to_believe(found).sentence)
+
+
+def _show_leads(found: MethodComparison) -> None:
+    """The table of paired differences, where there are enough pictures for one."""
+    from cutaway.inspect.faithfulness import METRICS
+
+    leads = {
+        method: [found.lead_over_random(method, metric) for metric in found.metrics]
+        for method in found.methods
+        if method not in found.references
+    }
+    told = [at for at in range(len(found.metrics)) if any(row[at] is not None for row in leads.values())]
+    if not told:
+        return
+    say("")
+    say_table(
+        ["method", *(METRICS[found.metrics[at]].title for at in told)],
+        [
+            [method, *("-" if (lead := row[at]) is None else f"{lead.low:+.3f} to {lead.high:+.3f}" for at in told)]
+            for method, row in leads.items()
+        ],
+        title="how much better than the random map that comes nearest, picture by picture: intervals of 95 %",
     )
+    errors = f"{found.cut_off:.2f} standard errors of the {found.num_pictures} differences"
+    say(f"told where all of it is above 0: by {errors}")
 
 
 def _as_json(found: MethodComparison) -> dict[str, object]:
-    from cutaway.inspect.faithfulness import METRICS
+    from cutaway.inspect.faithfulness import METRICS, which_to_believe
 
     def number(value: float) -> float | None:
         return value if value == value else None
 
+    said = which_to_believe(found)
     return {
         "pictures": found.num_pictures,
+        "verdict": {
+            "believed": list(said.believed),
+            "first": said.first,
+            "judges": list(said.judges),
+            "sentence": said.sentence,
+        },
+        "cut_off": number(found.cut_off),
         "metrics": {
             name: {"higher_is_better": METRICS[name].higher_is_better, "best": found.best(name)}
             for name in found.metrics
@@ -252,6 +279,7 @@ def _as_json(found: MethodComparison) -> dict[str, object]:
                     "mean": number(float(found.mean[row, column])),
                     "standard_error": number(float(found.standard_error[row, column])),
                     "beats_random": found.beats_random(method, metric),
+                    "lead_over_random": asdict(lead) if (lead := found.lead_over_random(method, metric)) else None,
                 }
                 for column, metric in enumerate(found.metrics)
             }

@@ -51,6 +51,28 @@ METRICS: dict[str, Metric] = {
 
 
 @dataclass(frozen=True)
+class Lead:
+    """How far one method is ahead of another by a metric: the mean of the differences, each of one picture.
+
+    Attributes:
+        over: The other method.
+        mean: Above 0 where the method is the better one, whichever way the metric points.
+        low: Where an interval of 95 % for it begins.
+        high: Where it ends.
+    """
+
+    over: str
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def is_told(self) -> bool:
+        """Whether it is more than chance."""
+        return self.low > 0
+
+
+@dataclass(frozen=True)
 class MethodComparison:
     """Methods, metrics, and what each gave on each picture.
 
@@ -95,27 +117,47 @@ class MethodComparison:
         known = {method: value for method, value in means.items() if value == value}
         return max(known, key=lambda method: known[method]) if known else None
 
-    def beats_random(self, method: str, metric: str) -> bool | None:
-        """Whether a method is better than each random map by more than two standard errors of the paired difference.
+    @property
+    def cut_off(self) -> float:
+        """How many standard errors a mean difference has to be above 0, to be told from chance.
 
-        Of few pictures it takes more than two: as many as Student's t needs to be as sure of it.
+        Two of many pictures. Of few, as many as Student's t needs to be as sure of it; NaN of a single one.
+        """
+        from scipy.stats import norm, t
+
+        return float(t.ppf(norm.cdf(_STANDARD_ERRORS), self.num_pictures - 1))
+
+    def lead(self, method: str, over: str, metric: str) -> Lead | None:
+        """How far a method is ahead of another, picture by picture.
+
+        None where there is no telling: of fewer than five pictures, or where the metric says nothing of either.
+        """
+        difference = self._directed(method, metric) - self._directed(over, metric)
+        if not difference.isfinite().all() or len(difference) < FEWEST_PICTURES:
+            return None
+        mean, reach = float(difference.mean()), self.cut_off * float(_standard_error(difference))
+        return Lead(over, mean, mean - reach, mean + reach)
+
+    def lead_over_random(self, method: str, metric: str) -> Lead | None:
+        """The lead over the random map that it is least surely ahead of.
+
+        None for a reference, and as for `lead`.
+        """
+        opponents = [name for name in RANDOM if name in self.methods]
+        if method in self.references or not opponents:
+            return None
+        leads = [self.lead(method, opponent, metric) for opponent in opponents]
+        known = [lead for lead in leads if lead is not None]
+        return min(known, key=lambda lead: lead.low) if len(known) == len(leads) else None
+
+    def beats_random(self, method: str, metric: str) -> bool | None:
+        """Whether a method is better than each random map by more than `cut_off` standard errors of the difference.
 
         None where there is no telling: of fewer than five pictures, of a reference, or where the metric says nothing
         of it.
         """
-        from scipy.stats import norm, t
-
-        opponents = [name for name in RANDOM if name in self.methods]
-        if method in self.references or not opponents:
-            return None
-        verdicts = []
-        for opponent in opponents:
-            difference = self._directed(method, metric) - self._directed(opponent, metric)
-            if not difference.isfinite().all() or len(difference) < FEWEST_PICTURES:
-                return None
-            errors = float(t.ppf(norm.cdf(_STANDARD_ERRORS), len(difference) - 1))
-            verdicts.append(bool(difference.mean() > errors * _standard_error(difference)))
-        return all(verdicts)
+        lead = self.lead_over_random(method, metric)
+        return None if lead is None else lead.is_told
 
     def _directed(self, method: str, metric: str) -> Tensor:
         """Each picture's value, signed so that higher is better: float64 [N]."""

@@ -16,7 +16,7 @@ from cutaway.heatmaps import is_empty, overlay
 from cutaway.inspect.attribution import attribute
 from cutaway.inspect.class_activation import METHODS as CAM_METHODS
 from cutaway.inspect.class_activation import class_activation_maps
-from cutaway.inspect.faithfulness import METRICS, MethodComparison, compare_methods
+from cutaway.inspect.faithfulness import METRICS, MethodComparison, compare_methods, which_to_believe
 from cutaway.inspect.report.document import PICTURE_SIDE
 from cutaway.inspect.report.subject import Subject
 from cutaway.inspect.tiles import fitted
@@ -71,6 +71,8 @@ def gather(subject: Subject) -> Mapping[str, Any] | None:
     return {
         "rows": rows,
         "methods": list(maps),
+        "num_pictures": len(chosen),
+        "fewest": FEWEST_MEASURED,
         "comparison": _measured(subject, inputs, answers, explainers),
         "alone": subject.alone,
     }
@@ -94,6 +96,8 @@ def _measured(
     )
     return {
         "num_pictures": found.num_pictures,
+        "verdict": which_to_believe(found).sentence,
+        "cut_off": found.cut_off,
         "metrics": [METRICS[metric] for metric in found.metrics],
         "best": [found.best(metric) for metric in found.metrics],
         "rows": [_table_row(found, number, method) for number, method in enumerate(found.methods)],
@@ -105,6 +109,7 @@ def _table_row(found: MethodComparison, number: int, method: str) -> Mapping[str
         (
             float(found.mean[number, column]),
             float(found.standard_error[number, column]),
+            found.lead_over_random(method, metric),
             _doubt(found, method, metric),
         )
         for column, metric in enumerate(found.metrics)

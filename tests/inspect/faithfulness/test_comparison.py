@@ -72,6 +72,27 @@ def test_better_than_chance_is_by_two_standard_errors_and_more_of_few_pictures(c
     assert ahead_by(errors, count, spread).beats_random("own", "insertion") is wanted
 
 
+def test_the_lead_is_of_paired_differences_and_over_the_random_map_that_comes_nearest():
+    # Pictures differ by far more than the methods do on each of them.
+    pictures = torch.arange(9, dtype=torch.float64)
+    own = pictures + torch.tensor([0.1, 0.2, 0.3] * 3, dtype=torch.float64)
+    values = torch.stack([own, pictures, pictures - 5])[:, None]
+    names = ("random pixels", "random patches")
+    found = MethodComparison(("own", *names), ("insertion",), values, names, {}, torch.zeros(9, dtype=torch.int64))
+    lead = found.lead_over_random("own", "insertion")
+    assert lead is not None
+    assert lead.over == "random pixels"
+    # t of 8 degrees of freedom at the normal's two deviations; the differences have the deviation sqrt(0.06 / 8).
+    assert found.cut_off == pytest.approx(2.366, abs=1e-3)
+    assert lead.mean == pytest.approx(0.2)
+    assert (lead.mean - lead.low, lead.high - lead.mean) == pytest.approx((2.366 * 0.0075**0.5 / 3,) * 2, rel=1e-3)
+    assert lead.is_told
+    back = found.lead("random pixels", "own", "insertion")
+    assert back is not None
+    assert (back.low, back.high) == pytest.approx((-lead.high, -lead.low))
+    assert found.lead_over_random("random pixels", "insertion") is None
+
+
 def test_fewer_than_five_pictures_beat_nothing_by_chance():
     assert ahead_by(50, 4).beats_random("own", "insertion") is None
 
