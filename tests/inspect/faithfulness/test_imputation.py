@@ -54,6 +54,22 @@ def test_a_large_picture_with_a_tenth_left_is_solved_as_well():
     assert impute(picture, removed, noise=0)[0, 0].numpy() == pytest.approx(wanted, abs=1e-3)
 
 
+def test_whole_regions_of_several_pictures_are_each_solved_as_if_alone():
+    generator = torch.Generator().manual_seed(2)
+    pictures = torch.randn(3, 2, 20, 22, generator=generator)
+    coarse = torch.rand(3, 1, 4, 4, generator=generator)
+    ranks = torch.nn.functional.interpolate(coarse, (20, 22), mode="bilinear")[:, 0].flatten(1).argsort(1).argsort(1)
+    # From quickly to slowly solved.
+    removed = (ranks < torch.tensor([[20], [220], [400]])).reshape(3, 20, 22)
+    filled = impute(pictures, removed, noise=0)
+    for index in range(3):
+        alone = impute(pictures[index, None], removed[index, None], noise=0)
+        assert torch.allclose(filled[index], alone[0], atol=1e-5)
+        for channel in range(2):
+            wanted = solved_densely(pictures[index, channel].numpy(), removed[index].numpy())
+            assert filled[index, channel].numpy() == pytest.approx(wanted, abs=1e-3)
+
+
 def test_what_stays_is_untouched_and_noise_is_as_told():
     flat = torch.full((1, 1, 60, 60), 0.7)
     removed = torch.rand(1, 60, 60, generator=torch.Generator().manual_seed(0)) < 0.5
@@ -79,3 +95,13 @@ def test_what_cannot_be_filled_in_is_an_error_in_words(corner, bright):
         impute(bright, torch.ones(12, 12, 12, dtype=torch.bool))
     with pytest.raises(InspectionError, match="between 0 and 1, not 1"):
         road(corner, bright, torch.zeros(12, 3, 3), shares=(1,))
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_a_gpu_fills_a_batch_in_as_a_cpu_does_one_by_one():
+    generator = torch.Generator().manual_seed(3)
+    pictures = torch.randn(4, 3, 32, 32, generator=generator)
+    removed = torch.rand(4, 32, 32, generator=generator) < torch.tensor([0.1, 0.5, 0.9, 0.99])[:, None, None]
+    wanted = impute(pictures, removed, seed=1)
+    assert torch.allclose(impute(pictures.cuda(), removed.cuda(), seed=1).cpu(), wanted, atol=1e-2)
