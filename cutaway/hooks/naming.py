@@ -45,7 +45,10 @@ def find_module(network: nn.Module, name: str) -> nn.Module | None:
         network: As of `named_modules`.
         name: E.g. `layer4`, `module.layer4` in DataParallel, `_orig_mod.layer4` from torch.compile.
     """
-    found = named_modules(network, shared=True).get(name)
+    found: nn.Module | None = _unwrapped(network)
+    for part in name.split(".") if name else ():
+        found = None if found is None else found._modules.get(part)
+        found = None if found is None else _unwrapped(found)
     if found is None:
         found = dict(network.named_modules(remove_duplicate=False)).get(name)
     return found
@@ -71,6 +74,12 @@ def _named(module: nn.Module, name: str, seen: set[int], shared: bool) -> Iterat
     for part, child in module.named_children() if not shared else module._modules.items():
         if child is not None:
             yield from _named(child, f"{name}.{part}" if name else part, seen, shared)
+
+
+def _unwrapped(module: nn.Module) -> nn.Module:
+    while (inside := _wrapped_by(module)) is not None:
+        module = inside
+    return module
 
 
 def _wrapped_by(module: nn.Module) -> nn.Module | None:

@@ -134,23 +134,28 @@ _Attributes = list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]
 
 
 def _attributes_of(modules: Iterable[nn.Module]) -> _Attributes:
-    """Of each module its own attributes, and copies of those that are containers."""
+    """Of each module its attributes, and copies of those of its own that are containers."""
     found = []
     for module in modules:
-        own = {key: value for key, value in vars(module).items() if key not in _MODULE_STATE}
-        contents = {key: value.copy() for key, value in own.items() if isinstance(value, list | dict | set)}
-        found.append((module, own, contents))
+        present = vars(module)
+        contents = {
+            key: present[key].copy()
+            for key in present.keys() - _MODULE_STATE
+            if isinstance(present[key], list | dict | set)
+        }
+        found.append((module, present.copy(), contents))
     return found
 
 
 def _restore_attributes(before: _Attributes) -> None:
-    for module, own, contents in before:
+    for module, attributes, contents in before:
         present = vars(module)
-        for key in [key for key in present if key not in _MODULE_STATE and key not in own]:
-            del present[key]
-        present.update(own)
+        present.update(attributes)
+        if len(present) > len(attributes):
+            for key in present.keys() - attributes.keys():
+                del present[key]
         for key, content in contents.items():
-            value = own[key]
+            value = attributes[key]
             if isinstance(value, list):
                 value[:] = content
             else:
@@ -158,22 +163,22 @@ def _restore_attributes(before: _Attributes) -> None:
 
 
 def _state_of(module: nn.Module) -> tuple[Any, ...]:
-    tables = [(table, table.copy()) for name in _HOOK_TABLES if (table := getattr(module, name))]
-    return module, module.training, module._buffers.copy(), module._non_persistent_buffers_set.copy(), tables
+    present = vars(module)
+    tables = [(table, table.copy()) for name in _HOOK_TABLES if (table := present[name])]
+    return module, module._buffers.copy(), module._non_persistent_buffers_set.copy(), tables
 
 
 def _restore_module(state: tuple[Any, ...]) -> None:
-    module, training, buffers, non_persistent, tables = state
+    module, buffers, non_persistent, tables = state
+    present = vars(module)
     # In place, because the handles of the hooks hold on to these very dictionaries.
     for name in _HOOK_TABLES:
-        if present := getattr(module, name):
-            present.clear()
+        if table := present[name]:
+            table.clear()
     for table, content in tables:
         _refill(table, content)
     _refill(module._buffers, buffers)
     _refill(module._non_persistent_buffers_set, non_persistent)
-    if module.training != training:  # setting an attribute of a module is slow
-        module.training = training
 
 
 def _refill(container: Any, contents: Any) -> None:

@@ -216,10 +216,11 @@ def _check(method: Method, inputs: Tensor, against: Classes | None, target_layer
 
 
 def _check_not_scripted(method: Method, network: nn.Module) -> None:
-    scripted = [name for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
-    if scripted:
+    # Names are looked for only where there is such a module: this runs before every explanation.
+    if any(isinstance(part, torch.jit.ScriptModule) for part in network.modules()):
+        names = [name for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
         raise InspectionError(
-            f"{method.title} cannot look into TorchScript, which {scripted[0] or 'the network'} is.",
+            f"{method.title} cannot look into TorchScript, which {names[0] or 'the network'} is.",
             hint="Use the module as it was before `torch.jit.script` or `torch.jit.trace`.",
         )
 
