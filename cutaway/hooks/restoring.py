@@ -24,6 +24,7 @@ _HOOK_TABLES = (
     "_backward_pre_hooks",
 )
 _MODULE_STATE = frozenset(vars(nn.Module()))
+_Steps = tuple[Callable[[Any], None], Sequence[Any]]
 
 
 @contextmanager
@@ -53,14 +54,16 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
             f"{type(network).__name__} was made under torch.inference_mode(), where its parameters stay.",
             hint="Make it outside of inference_mode, or inspect `copy.deepcopy(network)`.",
         )
-    # Plain tuples and few of them: an object per step would have Python's garbage collector run through everything
-    # that torch made, for longer than a small network takes.
-    steps: list[tuple[Callable[..., None], Any]] = [(_restore_attributes, _attributes_of(modules))]
-    steps += [(_restore_module, _state_of(module)) for module in modules]
-    steps += [(_Value.restore, _Value(buffer)) for buffer in _tensors(module._buffers for module in modules)]
-    steps += [(_restore_parameter, _state_of_parameter(parameter)) for parameter in parameters]
-    # The last: nothing that is put back draws numbers afterwards.
-    steps.append((_restore_random_states, _random_states()))
+    # Few objects in all: Python's garbage collector would run through everything that torch made, for longer than a
+    # small network takes.
+    steps: list[_Steps] = [
+        (_restore_attributes, _attributes_of(modules)),
+        (_restore_module, list(map(_state_of, modules))),
+        (_restore_content, list(map(_content_of, _tensors(module._buffers for module in modules)))),
+        (_restore_parameter, list(map(_state_of_parameter, parameters))),
+        # The last: nothing that is put back draws numbers afterwards.
+        (_restore_random_states, [_random_states()]),
+    ]
     try:
         yield network
     finally:
@@ -76,7 +79,7 @@ def attributes_kept(network: nn.Module) -> Iterator[None]:
     try:
         yield
     finally:
-        _restore_attributes(before)
+        _take([(_restore_attributes, before)])
 
 
 def require_initialized(network: nn.Module) -> None:
@@ -118,54 +121,54 @@ def _tensors(tables: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
     return list({id(tensor): tensor for table in tables for tensor in table.values() if tensor is not None}.values())
 
 
-def _take(steps: Sequence[tuple[Callable[..., None], Any]]) -> None:
+def _take(steps: Sequence[_Steps]) -> None:
     """Takes every step, also after any that failed or were interrupted; then raises an interrupt or the first error."""
     errors: list[BaseException] = []
-    for restore, state in steps:
-        try:
-            restore(state)
-        except BaseException as error:  # noqa: BLE001 - raised below
-            errors.append(error)
+    for restore, states in steps:
+        for state in states:
+            try:
+                restore(state)
+            except BaseException as error:  # noqa: BLE001 - raised below
+                errors.append(error)
     if errors:
         raise next((error for error in errors if not isinstance(error, Exception)), errors[0])
 
 
-_Attributes = list[tuple[nn.Module, dict[str, Any], dict[str, Any]]]
-
-
-def _attributes_of(modules: Iterable[nn.Module]) -> _Attributes:
+def _attributes_of(modules: Iterable[nn.Module]) -> list[Any]:
     """Of each module its attributes, and copies of those of its own that are containers."""
     found = []
     for module in modules:
         present = vars(module)
-        contents = {
-            key: present[key].copy()
-            for key in present.keys() - _MODULE_STATE
-            if isinstance(present[key], list | dict | set)
-        }
+        containers = [key for key in present.keys() - _MODULE_STATE if isinstance(present[key], list | dict | set)]
+        contents = {key: present[key].copy() for key in containers} if containers else None
         found.append((module, present.copy(), contents))
     return found
 
 
-def _restore_attributes(before: _Attributes) -> None:
-    for module, attributes, contents in before:
-        present = vars(module)
-        present.update(attributes)
-        if len(present) > len(attributes):
-            for key in present.keys() - attributes.keys():
-                del present[key]
-        for key, content in contents.items():
-            value = attributes[key]
-            if isinstance(value, list):
-                value[:] = content
-            else:
-                _refill(value, content)
+def _restore_attributes(state: tuple[nn.Module, dict[str, Any], dict[str, Any] | None]) -> None:
+    module, attributes, contents = state
+    present = vars(module)
+    present.update(attributes)
+    if len(present) > len(attributes):
+        for key in present.keys() - attributes.keys():
+            del present[key]
+    for key, content in contents.items() if contents else ():
+        value = attributes[key]
+        if isinstance(value, list):
+            value[:] = content
+        else:
+            _refill(value, content)
 
 
 def _state_of(module: nn.Module) -> tuple[Any, ...]:
     present = vars(module)
-    tables = [(table, table.copy()) for name in _HOOK_TABLES if (table := present[name])]
-    return module, module._buffers.copy(), module._non_persistent_buffers_set.copy(), tables
+    tables = [name for name in _HOOK_TABLES if present[name]]
+    return (
+        module,
+        module._buffers.copy() if module._buffers else (),
+        module._non_persistent_buffers_set.copy() if module._non_persistent_buffers_set else (),
+        {name: present[name].copy() for name in tables} if tables else None,
+    )
 
 
 def _restore_module(state: tuple[Any, ...]) -> None:
@@ -173,10 +176,8 @@ def _restore_module(state: tuple[Any, ...]) -> None:
     present = vars(module)
     # In place, because the handles of the hooks hold on to these very dictionaries.
     for name in _HOOK_TABLES:
-        if table := present[name]:
-            table.clear()
-    for table, content in tables:
-        _refill(table, content)
+        if tables or present[name]:
+            _refill(present[name], tables.get(name, ()) if tables else ())
     _refill(module._buffers, buffers)
     _refill(module._non_persistent_buffers_set, non_persistent)
 
@@ -187,41 +188,45 @@ def _refill(container: Any, contents: Any) -> None:
         container.update(contents)
 
 
-def _state_of_parameter(parameter: Tensor) -> tuple[Tensor, bool, Tensor | None, _Value | None]:
+def _state_of_parameter(parameter: Tensor) -> tuple[Any, ...]:
     grad = parameter.grad
-    return parameter, parameter.requires_grad, grad, None if grad is None else _Value(grad)
+    return parameter, parameter.requires_grad, grad, None if grad is None else _content_of(grad)
 
 
-def _restore_parameter(state: tuple[Tensor, bool, Tensor | None, _Value | None]) -> None:
-    parameter, requires_grad, grad, value = state
+def _restore_parameter(state: tuple[Any, ...]) -> None:
+    parameter, requires_grad, grad, content = state
     if parameter.requires_grad != requires_grad:
         parameter.requires_grad_(requires_grad)
-    if value is not None:
-        value.restore()
+    if content is not None:
+        _restore_content(content)
     if parameter.grad is not grad:
         parameter.grad = grad
 
 
-class _Value:
-    """A tensor's content; written back only where it changed, so that autograd graphs that hold it stay valid."""
+_Content = tuple[Tensor, Tensor, int | None]
 
-    def __init__(self, tensor: Tensor) -> None:
-        self._tensor = tensor
-        self._content = tensor.detach().clone()
-        self._version = None if tensor.is_inference() else tensor._version
 
-    def restore(self) -> None:
-        if self._tensor.is_meta or not self._has_changed():
-            return
-        with torch.inference_mode(self._tensor.is_inference()), torch.no_grad():
-            self._tensor.copy_(self._content)
+def _content_of(tensor: Tensor) -> _Content:
+    """A tensor, a copy of it, and its version."""
+    return tensor, tensor.detach().clone(), None if tensor.is_inference() else tensor._version
 
-    def _has_changed(self) -> bool:
-        # Its version counter would not do: BatchNorm under `inference_mode` leaves it as it is. But sparse and nested
-        # tensors have nothing else.
-        if self._tensor.layout == torch.strided and not self._tensor.is_nested:
-            return not torch.equal(self._tensor, self._content)
-        return self._version is None or self._tensor._version != self._version
+
+def _restore_content(content: _Content) -> None:
+    """Writes back only where it changed, so that autograd graphs that hold the tensor stay valid."""
+    tensor, before, _ = content
+    if tensor.is_meta or not _has_changed(content):
+        return
+    with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        tensor.copy_(before)
+
+
+def _has_changed(content: _Content) -> bool:
+    tensor, before, version = content
+    # Its version counter would not do: BatchNorm under `inference_mode` leaves it as it is. But sparse and nested
+    # tensors have nothing else.
+    if tensor.layout == torch.strided and not tensor.is_nested:
+        return not torch.equal(tensor, before)
+    return version is None or tensor._version != version
 
 
 def _random_states() -> tuple[Any, ...]:

@@ -53,7 +53,7 @@ def test_what_cannot_be_put_back_keeps_nothing_else_from_it(monkeypatch: pytest.
     def fails(self: object) -> None:
         raise RuntimeError("not implemented")
 
-    monkeypatch.setattr(restoring_module._Value, "restore", fails)
+    monkeypatch.setattr(restoring_module, "_restore_content", fails)
 
     def disturb() -> None:
         with untouched(network):
@@ -81,7 +81,7 @@ def test_however_many_cannot_be_put_back_the_last_step_is_taken(monkeypatch: pyt
     def fails(self: object) -> None:
         raise next(errors)
 
-    monkeypatch.setattr(restoring_module._Value, "restore", fails)
+    monkeypatch.setattr(restoring_module, "_restore_content", fails)
     with pytest.raises(RuntimeError, match="first"), untouched(network):
         torch.rand(1)
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -94,7 +94,7 @@ def test_an_interrupt_while_things_are_put_back_is_not_lost(monkeypatch: pytest.
     def fails(self: object) -> None:
         raise next(errors)
 
-    monkeypatch.setattr(restoring_module._Value, "restore", fails)
+    monkeypatch.setattr(restoring_module, "_restore_content", fails)
     with pytest.raises(KeyboardInterrupt), untouched(network):
         network.eval()
     assert network.training
