@@ -21,7 +21,8 @@ from cutaway.settings.data import DataSettings
 def data_of(restored: Restored, other: str | None = None, *, track: Track) -> Dataset:
     """Loads a bundle's own data set, or another one of the same classes or some of them.
 
-    The classes of another one are found by their names, and put in the order of the network's outputs.
+    The classes of another one are found by their names, and put in the order of the network's outputs. Where the other
+    one turns out to be the bundle's own, in another place, it is split as for the training.
 
     Raises:
         DataError: It cannot be loaded any more, is not what the network was trained on any more, or has other classes.
@@ -33,6 +34,9 @@ def data_of(restored: Restored, other: str | None = None, *, track: Track) -> Da
             hint="Name pictures of the same classes: --data folder:PATH.",
         )
     if other is not None:
+        own = _own_elsewhere(restored, other, track)
+        if own is not None:
+            return own
         return data_named(
             other, restored.classes, seed=_seed(configuration), asked=_split_as(configuration, own=False), track=track
         )
@@ -49,7 +53,7 @@ def data_of(restored: Restored, other: str | None = None, *, track: Track) -> Da
     except CutawayError as error:
         raise DataError(
             f"The data that {restored.path} was trained on cannot be loaded: {error.message}",
-            hint=f"{error.hint} Or name other pictures of the same classes with --data.".strip(),
+            hint=f"Say where it lies now, or name other pictures of the same classes, with --data {_kind_of(name)}.",
         ) from error
     _check_classes(name, dataset, restored.classes)
     if dataset.fingerprint != restored.manifest.data.fingerprint:
@@ -59,6 +63,25 @@ def data_of(restored: Restored, other: str | None = None, *, track: Track) -> Da
             hint=f"Bring the pictures back, or accept these: --data {name}",
         )
     return dataset
+
+
+def _own_elsewhere(restored: Restored, name: str, track: Track) -> Dataset | None:
+    """The data of that name, where it is the bundle's own when split as for the training; None where it is not."""
+    configuration = restored.manifest.configuration
+    own = _split_as(configuration, own=True)
+    usual = DataSettings().model_dump(include=set(own)) | _split_as(configuration, own=False)
+    if "data" not in configuration or own == usual:
+        return None
+    try:
+        dataset = load(name, seed=_seed(configuration), **own, track=track)
+    except CutawayError:
+        return None  # the usual way says what is wrong with it
+    return dataset if dataset.fingerprint == restored.manifest.data.fingerprint else None
+
+
+def _kind_of(name: str) -> str:
+    kind = name.partition(":")[0]
+    return {"folder": "folder:PATH", "csv": "csv:FILE"}.get(kind, "folder:PATH or csv:FILE")
 
 
 def data_named(

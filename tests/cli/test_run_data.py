@@ -31,6 +31,19 @@ def test_the_splits_are_those_of_the_training(folder, tmp_path, changes):
     assert {name: len(found.split(name)) for name in ("train", "valid", "test")} == restored.manifest.data.sizes
 
 
+@pytest.mark.parametrize("changes", [{"valid_share": 0.2, "test_share": 0}, {"duplicates": "drop"}])
+def test_pictures_that_have_moved_are_split_as_for_the_training(folder, tmp_path, changes):
+    base = {"data": f"folder:{folder}", "network": "mlp", "image_size": 8, "epochs": 1, "batch_size": 16}
+    restored = restore(train(TrainSettings(**base | {"out": tmp_path / "run"} | changes)).best.path)
+    moved = folder.rename(tmp_path / "moved")
+    with pytest.raises(DataError, match=r"Say where it lies now.*--data folder:PATH"):
+        data_of(restored, track=silent)
+    found = data_of(restored, f"folder:{moved}", track=silent)
+    # Split as usual, some of the test pictures would be ones that it learned.
+    assert {name: len(found.split(name)) for name in ("train", "valid", "test")} == restored.manifest.data.sizes
+    assert found.fingerprint == restored.manifest.data.fingerprint
+
+
 def test_other_pictures_are_split_as_usual(folder, pictures, tmp_path):
     base = {"data": f"folder:{folder}", "network": "mlp", "image_size": 8, "epochs": 1, "batch_size": 16}
     trained = train(TrainSettings(**base, valid_share=0.3, out=tmp_path / "run"))
