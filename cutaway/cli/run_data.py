@@ -11,11 +11,17 @@ import numpy as np
 from pydantic import ValidationError
 
 from cutaway.checkpoints import Restored
+from cutaway.cli import complain
 from cutaway.datasets import SPLITS, Dataset, load
 from cutaway.errors import CutawayError, DataError
 from cutaway.progress import Track
 from cutaway.settings import in_words
 from cutaway.settings.data import DataSettings
+
+
+def tell_validation() -> None:
+    """Says that there are no test pictures, so that figures are of those that the best bundle was chosen by."""
+    complain("The data has no test pictures, so these are of its valid split, which the choice of the best bundle saw.")
 
 
 def data_of(restored: Restored, other: str | None = None, *, track: Track) -> Dataset:

@@ -26,7 +26,7 @@ class Calibration:
         high: float64 [B], its upper end.
         ece: Expected calibration error (Naeini et al. 2015): the mean over samples of how far their bin's confidence
             is from its share.
-        mce: Maximum calibration error: the farthest of all bins that hold samples, however few.
+        mce: Maximum calibration error: the farthest of all bins that hold samples, however few; see `worst_bin`.
         brier: Brier score over all classes, the mean of Σ (p - y)²: 0 at best, 2 at worst.
         nll: Mean negative log-likelihood of the truth, in nats.
         mean_confidence: Over all samples.
@@ -50,6 +50,17 @@ class Calibration:
     def num_samples(self) -> int:
         """Samples in all bins."""
         return int(self.counts.sum())
+
+    @property
+    def worst_bin(self) -> int:
+        """The bin that `mce` is of."""
+        return int(np.nanargmax(np.abs(self.confidence - self.recognised)))
+
+    @property
+    def worst_may_be_chance(self) -> bool:
+        """Whether the confidence of that bin lies within the interval of its share that is right."""
+        at = self.worst_bin
+        return bool(self.low[at] <= self.confidence[at] <= self.high[at])
 
     @property
     def overconfidence(self) -> float:

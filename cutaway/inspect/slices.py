@@ -95,7 +95,7 @@ def slice_scores(answers: Answers, values: Sequence[str], *, column: str = "valu
     order = sorted(set(names), key=_upper_end if in_ranges else str)
     if len(order) < 2:
         raise InspectionError(
-            f"All {len(labels)} pictures have the same {column!r}: {order[0]}.",
+            f"All {len(labels)} pictures have the same {column!r}, namely {order[0]!r}.",
             hint="Slice by a column whose values differ.",
         )
     if len(order) > MOST_SLICES:

@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +68,7 @@ def test_it_prints_tables_and_writes_figures_and_files(convolutional_run, answer
     assert "1,000 pictures of 10 classes" in said
     assert f"{100 * answers.accuracy:.1f} %" in said
     assert "largest confusions" in said
+    assert re.search(r"the worst of \d+ bins with pictures, of [\d,]+ picture", said)
     assert "T-shirt/top" in said
     out = Path("evaluation")
     names = {path.name for path in out.iterdir()}
@@ -194,12 +197,30 @@ def test_what_could_be_a_formula_is_disarmed(convolutional_run, listed, capsys):
     assert ",'=cmd" in text.splitlines()[0]
 
 
+@pytest.mark.usefixtures("drawn")
+def test_without_test_pictures_the_validation_s_are_judged_and_that_is_told(convolutional_run, capsys, monkeypatch):
+    from cutaway.cli import run_data
+
+    whole = load("fashion-mnist-sample")
+    few = replace(whole.valid, images=whole.valid.images[:6], labels=whole.valid.labels[:6])
+    none = replace(whole.test, images=whole.test.images[:0], labels=whole.test.labels[:0])
+    monkeypatch.setattr(run_data, "data_of", lambda *_, **__: replace(whole, valid=few, test=none))
+    for words, is_told in (([], True), (["--split", "valid"], False)):
+        assert main(["evaluate", str(convolutional_run), *words]) == 0
+        out, err = capsys.readouterr()
+        assert "valid: 6 pictures of 10 classes" in out
+        assert ("which the choice of the best bundle saw" in err) is is_told
+    assert main(["inspect", "report", str(convolutional_run), "--sections", "scores"]) == 0
+    assert "which the choice of the best bundle saw" in capsys.readouterr().err
+    assert "The choice of the best bundle saw these" in Path("run/report/index.html").read_text()
+
+
 @pytest.mark.parametrize(
     ("words", "said", "hint"),
     [
         (["--slice-by", "camera"], "no column 'camera'", "Only pictures of a folder or a CSV list"),
         (["--data", "csv:list.csv", "--slice-by", "hour"], "no column 'hour'", "Columns: folder, camera, =cmd"),
-        (["--data", "csv:list.csv", "--slice-by", "folder"], "the same 'folder': .", "whose values differ"),
+        (["--data", "csv:list.csv", "--slice-by", "folder"], "the same 'folder', namely '.'.", "whose values differ"),
         (["--against", "nowhere"], "no run or bundle at nowhere", ""),
         (["--device", "cuda:99"], "no device 'cuda:99'", "cpu"),
         (["--target-layer", "conv9"], "conv9", ""),

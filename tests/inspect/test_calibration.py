@@ -46,6 +46,16 @@ def test_bins_and_errors_by_hand() -> None:
     assert np.isnan(found.low[:3]).all()
 
 
+def test_the_worst_bin_says_how_many_it_holds_and_whether_that_is_chance() -> None:
+    # One of one right at 0.7 is the farthest, and says nothing.
+    found = measure_calibration(sure_of_the_first([0.9] * 40 + [0.7], [0] * 30 + [1] * 10 + [0]), num_bins=5)
+    assert (found.worst_bin, found.counts[found.worst_bin], found.worst_may_be_chance) == (3, 1, True)
+    assert found.mce == pytest.approx(0.3)
+    found = measure_calibration(sure_of_the_first([0.95] * 40 + [0.7], [0] * 20 + [1] * 20 + [0]), num_bins=5)
+    assert (found.worst_bin, found.worst_may_be_chance) == (4, False)
+    assert "of 40)" in draw_calibration(found).axes[0].get_title(loc="left")
+
+
 @pytest.mark.parametrize("bins", [1, 10, 15])
 def test_errors_are_those_of_torchmetrics_and_scikit_learn(bins: int) -> None:
     answers = answered()

@@ -66,7 +66,7 @@ def test_an_empty_cell_is_a_value_and_keeps_numbers_apart() -> None:
 def test_values_that_do_not_fit_or_do_not_differ_are_an_error() -> None:
     with pytest.raises(InspectionError, match="1 values of 'hour' do not fit 2 samples"):
         slice_scores(answered([(0, 0)] * 2), ["a"], column="hour")
-    with pytest.raises(InspectionError, match="the same 'hour': day"):
+    with pytest.raises(InspectionError, match="the same 'hour', namely 'day'"):
         slice_scores(answered([(0, 0)] * 2), ["day", "day"], column="hour")
     with pytest.raises(InspectionError, match="'name' has 1,001 different values"):
         slice_scores(answered([(0, 0)] * 1001), [f"{number}.png" for number in range(1001)], column="name")

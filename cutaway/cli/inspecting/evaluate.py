@@ -154,6 +154,7 @@ def _num_learned(other: Restored, split: Split) -> int | None:
 
 
 def _split(dataset: Dataset, asked: str | None) -> Split:
+    from cutaway.cli.run_data import tell_validation
     from cutaway.datasets import SPLITS, joined
 
     if asked == "all":
@@ -163,6 +164,8 @@ def _split(dataset: Dataset, asked: str | None) -> Split:
         raise DataError(
             f"The {split.name} split of {dataset.name} is empty.", hint="Name another one: --split train, valid or all."
         )
+    if asked is None and split is dataset.valid:
+        tell_validation()
     return split
 
 

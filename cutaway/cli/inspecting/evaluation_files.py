@@ -64,6 +64,8 @@ def as_json(evaluated: Evaluated) -> dict[str, Any]:
         "calibration": {
             "ece": calibration.ece,
             "mce": calibration.mce,
+            "mce_samples": int(calibration.counts[calibration.worst_bin]),
+            "mce_may_be_chance": calibration.worst_may_be_chance,
             "brier": calibration.brier,
             "nll": calibration.nll,
             "mean_confidence": calibration.mean_confidence,

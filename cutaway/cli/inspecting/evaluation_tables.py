@@ -7,6 +7,7 @@ import math
 from cutaway.cli.inspecting.evaluated import Against, Evaluated
 from cutaway.cli.terminal import as_percent, one_line, say, say_table
 from cutaway.inspect.assessment import Assessment
+from cutaway.inspect.calibration import Calibration
 from cutaway.inspect.intervals import wilson
 
 _MOST_CLASSES = 30
@@ -50,9 +51,16 @@ def _show_headline(found: Assessment) -> None:
             f"{calibration.ece:.4f}",
             f"{100 * abs(lean):.1f} points {'more' if lean > 0 else 'less'} sure than right",
         ),
-        ("MCE", f"{calibration.mce:.4f}", f"the worst of {len(calibration.counts)} bins"),
+        ("MCE", f"{calibration.mce:.4f}", _worst_bin(calibration)),
     ]
     say_table(["figure", "value", ""], rows)
+
+
+def _worst_bin(calibration: Calibration) -> str:
+    held, count = int((calibration.counts > 0).sum()), int(calibration.counts[calibration.worst_bin])
+    pictures = "1 picture" if count == 1 else f"{count:,} pictures"
+    told = f"the worst of {held} bins with pictures, of {pictures}"
+    return f"{told}, which may be chance" if calibration.worst_may_be_chance else told
 
 
 def _show_classes(found: Assessment) -> None:

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import tyro
 
-from cutaway.cli import complain
 from cutaway.cli.arguments import parse, require_seed
 from cutaway.cli.inspecting.explained_pictures import tell_alone
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
@@ -186,16 +185,14 @@ def _drawn(restored: Restored, data: str | None, count: int, seed: int) -> tuple
     import torch
 
     from cutaway.batches import Feed
-    from cutaway.cli.run_data import data_of
+    from cutaway.cli.run_data import data_of, tell_validation
 
     dataset = data_of(restored, data, track=bars)
     split = dataset.test if len(dataset.test) else dataset.valid
     if not len(split):
         raise InspectionError("The data has no test or validation pictures.", hint="Name pictures with --images.")
     if split is dataset.valid:
-        complain(
-            "The data has no test pictures, so these are of its valid split, which the choice of the best bundle saw."
-        )
+        tell_validation()
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))[:count]
     feed = Feed(split, restored.preprocessing)
     return torch.cat([feed.inputs(batch) for batch in feed.batches(64, order)]), split.name

@@ -69,6 +69,7 @@ def write_html(
     import torch
 
     from cutaway.checkpoints import Run
+    from cutaway.cli.run_data import tell_validation
     from cutaway.datasets import into_memory
     from cutaway.evaluation import evaluate
     from cutaway.images import decode
@@ -76,6 +77,8 @@ def write_html(
     from cutaway.inspect.report import report_of_bundle, write_events, write_report
 
     split = "test" if len(dataset.test) else "valid"
+    if split == "valid":
+        tell_validation()
     prepared = into_memory(dataset, restored.preprocessing, track=bars)
     answers = evaluate(restored.network, prepared.split(split), restored.preprocessing, track=bars)
     run = Run(restored.path.parent.parent)

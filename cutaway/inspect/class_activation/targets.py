@@ -85,7 +85,10 @@ def targets(question: Question, logits: Tensor) -> Targets:
     count, num_classes = logits.shape
     if question.top is not None:
         if not 1 <= question.top <= num_classes:
-            raise InspectionError(f"The top {question.top} of {num_classes} classes cannot be explained.")
+            raise InspectionError(
+                f"The top {question.top} of {num_classes} classes cannot be explained.",
+                hint=f"Ask for 1 to {num_classes}.",
+            )
         chosen, is_single = logits.topk(question.top, 1).indices, False
     else:
         chosen = _existing(_numbers("class_index", question.class_index, count), logits)
