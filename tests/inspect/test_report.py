@@ -243,6 +243,7 @@ def test_its_figures_go_to_tensorboard(tmp_path: Path) -> None:
     found.Reload()
     tags = found.Tags()
     assert {"inspect/confusion", "inspect/first kernels", "inspect feature maps/2"} <= set(tags["images"])
+    assert {"inspect/faithfulness", "inspect/sanity"} <= set(tags["images"])
     assert sum(tag.startswith("inspect pictures/") and " for " not in tag for tag in tags["images"]) == 12
     assert tags["histograms"] == ["inspect weights/0/weight", "inspect weights/5/weight"]
     assert found.Images("inspect/confusion")[0].step == 7
@@ -257,10 +258,13 @@ def test_a_network_that_costs_too_much_to_measure_says_so(monkeypatch: pytest.Mo
     assert any(row["is_reference"] for row in rows)
     text = " ".join(Reader(render_report(measured)).text.split())
     assert measured["trust"]["comparison"]["verdict"] in text
+    sanity = measured["trust"]["sanity"]
+    assert len(sanity["sentences"]) == len(measured["trust"]["methods"])
+    assert all(sentence in text for sentence in sanity["sentences"])
     assert f"by {measured['trust']['comparison']['cut_off']:.2f} standard errors" in text
     monkeypatch.setattr(trust, "_BUDGET", 1e6)
     left_out = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
-    assert left_out["trust"]["comparison"] is None
+    assert left_out["trust"]["comparison"] is left_out["trust"]["sanity"] is None
     assert "cutaway inspect faithfulness" in Reader(render_report(left_out)).text
 
 

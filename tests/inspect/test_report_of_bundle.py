@@ -14,8 +14,9 @@ from PIL import Image
 from cutaway.checkpoints import Restored
 from cutaway.checkpoints.manifest import Manifest
 from cutaway.datasets import Dataset, Split
+from cutaway.inspect.event_files import EventFiles
 from cutaway.inspect.histograms import tensor_histogram
-from cutaway.inspect.report import render_report, report_of_bundle
+from cutaway.inspect.report import render_report, report_of_bundle, write_events
 from cutaway.inspect.run_histories import Moment
 from cutaway.inspect.updates import update_ratios
 from cutaway.networks import NetworkSpec, build
@@ -125,7 +126,7 @@ def test_frequent_mistakes_stand_with_the_pictures_the_surest_first() -> None:
     assert len(other.examples) == 1
 
 
-def test_weights_over_the_run_are_drawn_where_it_has_several_bundles() -> None:
+def test_weights_over_the_run_are_drawn_where_it_has_several_bundles(tmp_path: Path) -> None:
     parameters = dict(restored().network.named_parameters())
     moments = [
         Moment(
@@ -145,4 +146,8 @@ def test_weights_over_the_run_are_drawn_where_it_has_several_bundles() -> None:
     assert [section.key for section in told.sections] == ["history", "settings"]
     assert told["history"]["updates"] is not None
     assert render_report(told).count("data:image/png") == 2
+    with EventFiles(tmp_path, step=3) as events:
+        write_events(events, told)
+    (file,) = tmp_path.iterdir()
+    assert all(f"inspect/{name} over the run".encode() in file.read_bytes() for name in ("weights", "updates"))
     assert "history" not in report_of_bundle(restored(), dataset(True), ANSWERS, history=moments[:2], **asked)

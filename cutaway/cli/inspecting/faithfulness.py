@@ -124,7 +124,7 @@ def _compare(
 def _check_sanity(
     restored: Restored, inputs: Tensor, explainers: dict[str, Any], options: FaithfulnessOptions, split: str | None
 ) -> None:
-    from cutaway.inspect.faithfulness import randomisation_check
+    from cutaway.inspect.faithfulness import randomisation_check, what_it_shows
 
     found = {
         name: randomisation_check(restored.network, inputs, explain, seed=options.seed, track=bars)
@@ -143,7 +143,7 @@ def _check_sanity(
             title=f"rank correlation with the map as trained, mean of {len(inputs)} pictures{_of(split)}",
         )
         for name, one in found.items():
-            say(_verdict(name, one))
+            say(what_it_shows(name, one))
     from cutaway.inspect.faithfulness.drawing import draw_randomisation
 
     _keep("sanity", partial(draw_randomisation, found), restored, options)
@@ -285,16 +285,6 @@ def _as_json(found: MethodComparison) -> dict[str, object]:
         "references": list(found.references),
         **({"alone": found.alone} if found.alone else {}),
     }
-
-
-def _verdict(name: str, found: Randomisation) -> str:
-    if found.depends_on_weights is None:
-        return f"{name} is the same everywhere: there is nothing to compare."
-    if found.changes_at is None:
-        return f"{name} stays much the same when all that was learned is gone: it shows the picture, not the network."
-    if found.changes_at == found.layers[-1] and len(found.layers) > 1:
-        return f"{name} stays much the same until the lowest layer is random: it does not go by what the classes are."
-    return f"{name} is another map once {found.changes_at} and all above it are random."
 
 
 def _check_as_json(found: Randomisation) -> dict[str, object]:

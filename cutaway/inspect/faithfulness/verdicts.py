@@ -1,10 +1,11 @@
-"""What a comparison of methods comes to: the maps that may be believed, or that there is no telling."""
+"""What measurements of heat-maps come to in words: which may be believed, or that there is no telling."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from cutaway.inspect.faithfulness.comparison import FEWEST_PICTURES, METRICS, MethodComparison
+from cutaway.inspect.faithfulness.randomisation import Randomisation
 
 JUDGES = ("deletion", "insertion", "road")
 """The metrics that a verdict rests on: no map does well by them that is merely strong everywhere, or smooth."""
@@ -56,6 +57,17 @@ def which_to_believe(found: MethodComparison) -> Verdict:
     elif len(believed) > 1:
         sentence += " Which of these is the best cannot be told."
     return Verdict(believed, first, judges, sentence)
+
+
+def what_it_shows(name: str, found: Randomisation) -> str:
+    """Says of a method whether its maps depend on what the network learned."""
+    if found.depends_on_weights is None:
+        return f"{name} is the same everywhere: there is nothing to compare."
+    if found.changes_at is None:
+        return f"{name} stays much the same when all that was learned is gone: it shows the picture, not the network."
+    if found.changes_at == found.layers[-1] and len(found.layers) > 1:
+        return f"{name} stays much the same until the lowest layer is random: it does not go by what the classes are."
+    return f"{name} is another map once {found.changes_at} and all above it are random."
 
 
 def _holds(found: MethodComparison, method: str, metric: str) -> bool:

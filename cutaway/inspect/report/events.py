@@ -26,6 +26,14 @@ def write_events(events: EventFiles, report: Report) -> None:
     for section in ("calibration", "embedding"):
         if section in report:
             events.picture(f"inspect/{section}", report[section]["figure"])
+    if "trust" in report:
+        for name, key in (("faithfulness", "comparison"), ("sanity", "sanity")):
+            if report["trust"][key] is not None:
+                events.picture(f"inspect/{name}", report["trust"][key]["figure"])
+    if "history" in report:
+        for name in ("weights", "updates"):
+            if report["history"][name] is not None:
+                events.picture(f"inspect/{name} over the run", report["history"][name])
     if "channels" in report and report["channels"]["figure"] is not None:
         events.picture("inspect/channels", report["channels"]["figure"])
     if "kernels" in report:

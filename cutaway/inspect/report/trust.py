@@ -14,9 +14,19 @@ from torch import Tensor, nn
 from cutaway.errors import InspectionError, NetworkError
 from cutaway.heatmaps import is_empty, overlay
 from cutaway.inspect.attribution import attribute
+from cutaway.inspect.canvas import pixels
 from cutaway.inspect.class_activation import METHODS as CAM_METHODS
 from cutaway.inspect.class_activation import class_activation_maps
-from cutaway.inspect.faithfulness import METRICS, MethodComparison, compare_methods, which_to_believe
+from cutaway.inspect.faithfulness import (
+    METRICS,
+    MethodComparison,
+    compare_methods,
+    randomisation_check,
+    what_it_shows,
+    which_to_believe,
+)
+from cutaway.inspect.faithfulness.drawing import draw_curves, draw_randomisation
+from cutaway.inspect.faithfulness.randomisation import STEPS as RANDOMISATION_STEPS
 from cutaway.inspect.report.document import PICTURE_SIDE
 from cutaway.inspect.report.subject import Subject
 from cutaway.inspect.tiles import fitted
@@ -24,12 +34,13 @@ from cutaway.networks.target_layers import TargetLayer
 from cutaway.preprocessing.spec import Pixels
 
 SHOWN, MOST_MEASURED, FEWEST_MEASURED = 4, 16, 5
-MEASURED_BY = ("deletion", "insertion")
+MEASURED_BY = ("deletion", "insertion", "road")
 # Of a network's multiply-accumulates: some ten seconds to a minute on a few cores.
 _BUDGET = 1.5e12
-_RUNS_PER_PICTURE = 500
+_RUNS_PER_PICTURE = 600
+_RUNS_PER_RANDOMISED_LAYER = 200
 
-Explain = Callable[[Tensor, Tensor], Tensor]
+ExplainNetwork = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,7 +68,7 @@ def gather(subject: Subject) -> Mapping[str, Any] | None:
     inputs, answers = subject.inputs(pictures), subject.answers.logits[chosen].argmax(1).cpu()
     explainers = _explainers(subject)
     try:
-        maps = {name: explain(inputs[:SHOWN], answers[:SHOWN]) for name, explain in explainers.items()}
+        maps = {name: explain(subject.network, inputs[:SHOWN], answers[:SHOWN]) for name, explain in explainers.items()}
     except (InspectionError, NetworkError):
         return None  # a network that gradients cannot be taken of
     rows = [
@@ -74,21 +85,21 @@ def gather(subject: Subject) -> Mapping[str, Any] | None:
         "num_pictures": len(chosen),
         "fewest": FEWEST_MEASURED,
         "comparison": _measured(subject, inputs, answers, explainers),
+        "sanity": _randomised(subject, inputs[:SHOWN], answers[:SHOWN], explainers),
         "alone": subject.alone,
     }
 
 
 def _measured(
-    subject: Subject, inputs: Tensor, answers: Tensor, explainers: Mapping[str, Explain]
+    subject: Subject, inputs: Tensor, answers: Tensor, explainers: Mapping[str, ExplainNetwork]
 ) -> Mapping[str, Any] | None:
-    affordable = int(_BUDGET / max(1, subject.table.totals.macs) / _RUNS_PER_PICTURE)
-    number = min(affordable, len(inputs))
+    number = min(_affordable(subject, _RUNS_PER_PICTURE), len(inputs))
     if number < FEWEST_MEASURED:
         return None
     found = compare_methods(
         subject.network,
         inputs[:number],
-        explainers,
+        {name: partial(explain, subject.network) for name, explain in explainers.items()},
         answers[:number],
         metrics=MEASURED_BY,
         preprocessing=subject.preprocessing,
@@ -101,7 +112,30 @@ def _measured(
         "metrics": [METRICS[metric] for metric in found.metrics],
         "best": [found.best(metric) for metric in found.metrics],
         "rows": [_table_row(found, number, method) for number, method in enumerate(found.methods)],
+        "figure": pixels(draw_curves(found)),
     }
+
+
+def _randomised(
+    subject: Subject, inputs: Tensor, answers: Tensor, explainers: Mapping[str, ExplainNetwork]
+) -> Mapping[str, Any] | None:
+    """Whether maps change as a copy of the network forgets; None where that would take too long."""
+    if _affordable(subject, RANDOMISATION_STEPS * _RUNS_PER_RANDOMISED_LAYER) < len(inputs):
+        return None
+    found = {
+        name: randomisation_check(subject.network, inputs, explain, answers, track=subject.track)
+        for name, explain in explainers.items()
+    }
+    return {
+        "num_pictures": len(inputs),
+        "sentences": [what_it_shows(name, one) for name, one in found.items()],
+        "figure": pixels(draw_randomisation(found)),
+    }
+
+
+def _affordable(subject: Subject, runs: int) -> int:
+    """Of how many pictures so many runs can be paid for."""
+    return int(_BUDGET / max(1, subject.table.totals.macs) / runs)
 
 
 def _table_row(found: MethodComparison, number: int, method: str) -> Mapping[str, Any]:
@@ -131,21 +165,21 @@ def _doubt(found: MethodComparison, method: str, metric: str) -> str:
     return "" if found.beats_random(method, metric) else "not told from chance"
 
 
-def _explainers(subject: Subject) -> Mapping[str, Explain]:
-    methods: dict[str, Explain] = {}
+def _explainers(subject: Subject) -> Mapping[str, ExplainNetwork]:
+    methods: dict[str, ExplainNetwork] = {}
     if subject.target is not None:
         for name in ("grad-cam", "hirescam", "layercam"):
-            methods[CAM_METHODS[name].title] = partial(_cam, subject.network, name, subject.target)
+            methods[CAM_METHODS[name].title] = partial(_cam, method=name, target=subject.target)
     for name in ("saliency", "integrated-gradients"):
-        methods[name.replace("-", " ")] = partial(_attributed, subject.network, name)
+        methods[name.replace("-", " ")] = partial(_attributed, method=name)
     return methods
 
 
-def _cam(network: nn.Module, method: str, target: TargetLayer, pictures: Tensor, classes: Tensor) -> Tensor:
+def _cam(network: nn.Module, pictures: Tensor, classes: Tensor, *, method: str, target: TargetLayer) -> Tensor:
     return class_activation_maps(network, pictures, method, target, class_index=classes).maps
 
 
-def _attributed(network: nn.Module, method: str, pictures: Tensor, classes: Tensor) -> Tensor:
+def _attributed(network: nn.Module, pictures: Tensor, classes: Tensor, *, method: str) -> Tensor:
     return attribute(network, pictures, method, classes).heatmap
 
 
