@@ -230,6 +230,24 @@ def test_sections_are_chosen_by_name() -> None:
         report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x", sections=["wieghts"])
 
 
+def test_gradients_and_activations_are_those_of_the_split_and_what_is_odd_is_said() -> None:
+    net, samples = network(), split()
+    with torch.no_grad():
+        net[5].weight[0, 0] = float("nan")
+    given = {"title": "x", "sections": ["weights"]}
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(network(), samples), **given)
+    groups = {group.kind: group for group in found["weights"]["groups"]}
+    assert list(groups) == ["weights", "biases and norms", "gradients", "activations"]
+    assert groups["weights"].findings[0].startswith("5.weight: 1 of ")
+    net = network()
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    assert "gradients" not in [group.kind for group in found["weights"]["groups"]]
+    text = Reader(render_report(found)).text
+    assert f"What each layer returns over {len(samples)} pictures" in " ".join(text.split())
+
+
 def test_the_command_s_help_names_every_section() -> None:
     source = Path(report_command.__file__).read_text(encoding="utf-8")
     described = source[source.index("Only these") :].split('"""')[0].rpartition(":")[2]
@@ -245,7 +263,13 @@ def test_its_figures_go_to_tensorboard(tmp_path: Path) -> None:
     assert {"inspect/confusion", "inspect/first kernels", "inspect feature maps/2"} <= set(tags["images"])
     assert {"inspect/faithfulness", "inspect/sanity"} <= set(tags["images"])
     assert sum(tag.startswith("inspect pictures/") and " for " not in tag for tag in tags["images"]) == 12
-    assert tags["histograms"] == ["inspect weights/0/weight", "inspect weights/5/weight"]
+    assert [tag for tag in tags["histograms"] if tag.startswith("inspect weights")] == [
+        "inspect weights/0/weight",
+        "inspect weights/5/weight",
+    ]
+    assert {"inspect gradients/5/bias", "inspect biases and norms/5/bias", "inspect activations/0"} <= set(
+        tags["histograms"]
+    )
     assert found.Images("inspect/confusion")[0].step == 7
 
 

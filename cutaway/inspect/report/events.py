@@ -42,4 +42,5 @@ def write_events(events: EventFiles, report: Report) -> None:
         for maps in report["features"]["maps"]:
             events.figure(f"inspect feature maps/{maps.layer.name}", draw_feature_maps(maps))
     if "weights" in report:
-        events.histograms("inspect weights", report["weights"]["histograms"])
+        for group in report["weights"]["groups"]:
+            events.histograms(f"inspect {group.kind}", group.histograms)

@@ -43,7 +43,7 @@ SECTIONS: Mapping[str, SectionKind] = {
     "kernels": SectionKind("First kernels", structure.gather_kernels),
     "features": SectionKind("Feature maps", structure.gather_features),
     "channels": SectionKind("Channels", channels_seen.gather),
-    "weights": SectionKind("Weights", structure.gather_weights),
+    "weights": SectionKind("Weights, gradients, activations", structure.gather_weights),
     "history": SectionKind("Weights over the run", structure.gather_history),
     "settings": SectionKind("Settings", training.gather_settings),
     "environment": SectionKind("Environment", training.gather_environment),
