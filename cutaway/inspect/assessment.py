@@ -15,7 +15,7 @@ from cutaway.inspect.calibration import Calibration, measure_calibration
 from cutaway.inspect.classwise import ClassScores, class_scores
 from cutaway.inspect.embedding import FEWEST_SAMPLES, Embedding, Features, Method, embed, penultimate_features
 from cutaway.inspect.mistakes import ConfusionExamples, Mistake, confident_mistakes, confusion_examples
-from cutaway.inspect.slices import Slices, slice_scores
+from cutaway.inspect.slices import Slices, column_of, slice_scores
 from cutaway.metrics import Metrics, measure
 from cutaway.preprocessing import Preprocessing
 from cutaway.progress import Track, silent
@@ -95,7 +95,7 @@ def assess(
     """
     if len(split) == 0:
         raise InspectionError(f"The split {split.name!r} is empty.", hint="Evaluate another split.")
-    columns = {column: _column(split, column) for column in slice_by}
+    columns = {column: column_of(split, column) for column in slice_by}
     features: Features | None = None
     if embedding is not None and len(split) >= FEWEST_SAMPLES:
         try:
@@ -128,14 +128,3 @@ def assess(
         embedding=None if features is None or embedding is None else embed(features, embedding),
         features=features,
     )
-
-
-def _column(split: Split, asked: str) -> Sequence[str]:
-    name = asked.strip().casefold()
-    if name not in split.columns:
-        known = ", ".join(split.columns)
-        raise InspectionError(
-            f"The pictures have no column {asked!r} to slice by.",
-            hint=f"Columns: {known}." if known else "Only pictures of a folder or a CSV list have columns.",
-        )
-    return split.columns[name]

@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from cutaway.datasets import Split
 from cutaway.errors import InspectionError
 from cutaway.inspect.classwise import Answers
 from cutaway.inspect.intervals import LEVEL, wilson
@@ -131,6 +132,22 @@ def slice_scores(answers: Answers, values: Sequence[str], *, column: str = "valu
     if not in_ranges:
         found.sort(key=lambda part: part.accuracy)
     return Slices(column, tuple(found), total_right / total, total, in_ranges)
+
+
+def column_of(split: Split, asked: str) -> Sequence[str]:
+    """The values of a column, for `slice_scores`.
+
+    Raises:
+        InspectionError: The split has no such column.
+    """
+    name = asked.strip().casefold()
+    if name not in split.columns:
+        known = ", ".join(split.columns)
+        raise InspectionError(
+            f"The pictures have no column {asked!r} to slice by.",
+            hint=f"Columns: {known}." if known else "Only pictures of a folder or a CSV list have columns.",
+        )
+    return split.columns[name]
 
 
 def _grouped(values: list[str]) -> tuple[list[str], bool]:

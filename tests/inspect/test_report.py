@@ -136,7 +136,7 @@ def test_all_sections_are_there_and_empty_ones_are_left_out() -> None:
     def sections(data: Report) -> list[str | None]:
         return [attrs["id"] for tag, attrs in Reader(render_report(data)).tags if tag == "section"]
 
-    assert sections(gathered()) == [key for key in SECTIONS if key not in ("augmented", "history")]
+    assert sections(gathered()) == [key for key in SECTIONS if key not in ("slices", "augmented", "history")]
     assert sections(Report("nothing")) == []
 
 
@@ -246,6 +246,39 @@ def test_gradients_and_activations_are_those_of_the_split_and_what_is_odd_is_sai
     assert "gradients" not in [group.kind for group in found["weights"]["groups"]]
     text = Reader(render_report(found)).text
     assert f"What each layer returns over {len(samples)} pictures" in " ".join(text.split())
+
+
+def test_parts_of_the_data_are_scored_by_the_columns_that_tell_something(tmp_path: Path) -> None:
+    net, samples = network(), split(20)
+    columns = {
+        "folder": tuple("abcd"[label] for label in samples.labels),
+        "site": ("same",) * 20,
+        "name": tuple(f"{number}.png" for number in range(20)),
+        "camera": ("走", "<b>") * 10,
+    }
+    samples = replace(samples, columns=columns)
+    given = {"title": "x", "sections": ["slices"]}
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    (camera,) = found["slices"]["slices"]
+    right = answers(net, samples).logits.argmax(1).numpy() == samples.labels
+    assert {one.value: (one.num_samples, one.num_right) for one in camera.slices} == {
+        "走": (10, right[::2].sum()),
+        "<b>": (10, right[1::2].sum()),
+    }
+    assert "走" in Reader(render_report(found)).text
+    assert '<td dir="auto"><b>' not in render_report(found)
+    with EventFiles(tmp_path, step=3) as events:
+        write_events(events, found)
+    (file,) = tmp_path.iterdir()
+    assert b"inspect slices/camera" in file.read_bytes()
+    asked = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), slice_by=["name"], **given)
+    assert [one.column for one in asked["slices"]["slices"]] == ["name"]
+    with pytest.raises(InspectionError, match=r"no column 'hour'.*camera"):
+        report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), slice_by=["hour"], **given)
+    with pytest.raises(InspectionError, match="the same 'site'"):
+        report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), slice_by=["site"], **given)
+    plain = report_on(net, PREPROCESSING, CLASSES, split(), answers(net, split()), **given)
+    assert not plain.sections
 
 
 def test_the_command_s_help_names_every_section() -> None:

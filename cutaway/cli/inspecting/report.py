@@ -35,8 +35,11 @@ class ReportOptions:
     data: str | None = None
     """Pictures to evaluate on, in place of the run's own data."""
     sections: list[str] | None = None
-    """Only these, in the report's order: samples trust scores calibration embedding curves augmented layers kernels
-    features channels weights history settings environment."""
+    """Only these, in the report's order: samples trust scores calibration slices embedding curves augmented layers
+    kernels features channels weights history settings environment."""
+    slice_by: list[str] | None = None
+    """Columns of the pictures to score the parts of: folder, or those of a CSV list; by default every one that makes
+    a few."""
     tensorboard: bool = False
     """Write the figures and the network's graph into the run's TensorBoard events too."""
     reading: Reading = field(default_factory=ReadingOptions)
@@ -54,7 +57,15 @@ def run_report(arguments: Sequence[str]) -> None:
     restored = options.reading.restore(options.reference)
     dataset = data_of(restored, options.data, track=bars)
     out = options.out or restored.path.parent.parent / "report" / "index.html"
-    say(write_html(restored, dataset, out, sections=options.sections, tensorboard=options.tensorboard))
+    written = write_html(
+        restored,
+        dataset,
+        out,
+        slice_by=options.slice_by,
+        sections=options.sections,
+        tensorboard=options.tensorboard,
+    )
+    say(written)
 
 
 def write_html(
@@ -62,6 +73,7 @@ def write_html(
     dataset: Dataset,
     out: Path,
     *,
+    slice_by: Sequence[str] | None = None,
     sections: Sequence[str] | None = None,
     tensorboard: bool = False,
 ) -> str:
@@ -93,6 +105,7 @@ def write_html(
         journal=rows,
         augmented=augmented,
         history=history,
+        slice_by=slice_by,
         sections=sections,
         track=bars,
     )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cutaway.errors import CutawayError
+from cutaway.errors import CutawayError, InspectionError
 from cutaway.inspect.calibration import measure_calibration
 from cutaway.inspect.calibration_figures import draw_calibration
 from cutaway.inspect.canvas import pixels
@@ -14,9 +14,12 @@ from cutaway.inspect.classwise import Confusion
 from cutaway.inspect.embedding import embed, penultimate_features
 from cutaway.inspect.embedding_figures import draw_embedding
 from cutaway.inspect.report.subject import Subject
+from cutaway.inspect.slice_figures import draw_slices
+from cutaway.inspect.slices import Slices, column_of, slice_scores
 from cutaway.preprocessing.spec import Pixels
 
 MOST_CONFUSED, MOST_PAIRS, MOST_EXAMPLES, MOST_POINTS = 24, 8, 6, 1500
+MOST_SLICES, FEWEST_IN_SLICE, MOST_COLUMNS = 24, 5, 4
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,15 @@ def gather_calibration(subject: Subject) -> Mapping[str, Any] | None:
     return {"calibration": calibration, "figure": pixels(draw_calibration(calibration))}
 
 
+def gather_slices(subject: Subject) -> Mapping[str, Any] | None:
+    """How well it does on parts of the split: those asked for, or else by every column that makes a few."""
+    if subject.slice_by is not None:
+        found = [_sliced(subject, column) for column in subject.slice_by]
+    else:
+        found = [slices for column in subject.samples.columns for slices in _telling(subject, column)][:MOST_COLUMNS]
+    return {"slices": found, "figures": [pixels(draw_slices(one)) for one in found]} if found else None
+
+
 def gather_embedding(subject: Subject) -> Mapping[str, Any] | None:
     """The split's pictures by the features that the last layer takes; left out where there is no such map."""
     try:
@@ -59,6 +71,22 @@ def gather_embedding(subject: Subject) -> Mapping[str, Any] | None:
     except CutawayError:
         return None  # a network without a last layer of its own, or too few pictures
     return {"embedding": found, "figure": pixels(draw_embedding(found, features, subject.scores))}
+
+
+def _sliced(subject: Subject, column: str) -> Slices:
+    return slice_scores(subject.answers, column_of(subject.samples, column), column=column)
+
+
+def _telling(subject: Subject, column: str) -> list[Slices]:
+    """The slices by a column, if they are few and large enough to look at unasked, and others than the classes."""
+    try:
+        found = _sliced(subject, column)
+    except InspectionError:
+        return []  # one value only, or too many words
+    values, labels = column_of(subject.samples, column), subject.answers.labels.tolist()
+    is_class = len(set(zip(values, labels, strict=True))) == len(set(values)) == len(set(labels))
+    are_large = found.num_samples >= FEWEST_IN_SLICE * len(found.slices)
+    return [found] if len(found.slices) <= MOST_SLICES and are_large and not is_class else []
 
 
 def _with_examples(subject: Subject, pair: Confusion) -> Mistakes:

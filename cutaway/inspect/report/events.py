@@ -26,6 +26,9 @@ def write_events(events: EventFiles, report: Report) -> None:
     for section in ("calibration", "embedding"):
         if section in report:
             events.picture(f"inspect/{section}", report[section]["figure"])
+    if "slices" in report:
+        for found, figure in zip(report["slices"]["slices"], report["slices"]["figures"], strict=True):
+            events.picture(f"inspect slices/{found.column}", figure)
     if "trust" in report:
         for name, key in (("faithfulness", "comparison"), ("sanity", "sanity")):
             if report["trust"][key] is not None:

@@ -36,6 +36,7 @@ SECTIONS: Mapping[str, SectionKind] = {
     "trust": SectionKind("Which explanation to believe", trust.gather),
     "scores": SectionKind("Classes", answering.gather_scores),
     "calibration": SectionKind("How sure it is", answering.gather_calibration),
+    "slices": SectionKind("Parts of the data", answering.gather_slices),
     "embedding": SectionKind("How it sees the classes", answering.gather_embedding),
     "curves": SectionKind("Training", training.gather_curves),
     "augmented": SectionKind("Augmentation", training.gather_augmented),
@@ -50,7 +51,7 @@ SECTIONS: Mapping[str, SectionKind] = {
 }
 
 # A diverged network has none that mean anything.
-NEED_ANSWERS = frozenset({"samples", "trust", "scores", "calibration", "embedding"})
+NEED_ANSWERS = frozenset({"samples", "trust", "scores", "calibration", "slices", "embedding"})
 
 
 def report_of_bundle(
@@ -65,6 +66,7 @@ def report_of_bundle(
     title: str | None = None,
     right: int = 10,
     wrong: int = 9,
+    slice_by: Sequence[str] | None = None,
     target_layer: str | None = None,
     sections: Collection[str] | None = None,
     track: Track = silent,
@@ -82,6 +84,7 @@ def report_of_bundle(
         title: The heading; the network and its data if None.
         right: How many recognised pictures to explain.
         wrong: How many of the most confident mistakes to explain.
+        slice_by: Columns of the split to score the parts of; every column that makes a few if None.
         target_layer: Where to read class activation maps; the default of the network if None.
         sections: See `report_on`.
         track: Shows progress.
@@ -107,6 +110,7 @@ def report_of_bundle(
         environment=_environment(restored),
         right=right,
         wrong=wrong,
+        slice_by=slice_by,
         target_layer=target_layer,
         sections=sections,
         track=track,
@@ -129,6 +133,7 @@ def report_on(
     environment: Mapping[str, str] | None = None,
     right: int = 10,
     wrong: int = 9,
+    slice_by: Sequence[str] | None = None,
     target_layer: str | None = None,
     sections: Collection[str] | None = None,
     track: Track = silent,
@@ -152,12 +157,13 @@ def report_on(
         environment: Versions and machine.
         right: How many recognised pictures to explain.
         wrong: How many of the most confident mistakes to explain.
+        slice_by: Columns of the split to score the parts of; every column that makes a few if None.
         target_layer: Where to read class activation maps; the default of the network if None.
         sections: Keys of `SECTIONS`; all of them if None. Those that there is nothing to show of are left out.
         track: Shows progress.
 
     Raises:
-        InspectionError: There is no such section.
+        InspectionError: There is no such section or column.
     """
     unknown = [key for key in sections or () if key not in SECTIONS]
     if unknown:
@@ -175,6 +181,7 @@ def report_on(
         environment=environment or {},
         right=right,
         wrong=wrong,
+        slice_by=slice_by,
         layer=target_layer,
         track=track,
     )

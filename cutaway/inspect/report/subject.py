@@ -39,6 +39,7 @@ class Subject:
         environment: Versions and machine.
         right: How many recognised pictures to explain.
         wrong: How many of the most confident mistakes to explain.
+        slice_by: Columns of the samples to score the parts of; every column that makes a few if None.
         layer: Where to read class activation maps; the default of the network if None.
         track: Shows progress.
     """
@@ -55,6 +56,7 @@ class Subject:
     environment: Mapping[str, str] = field(default_factory=dict)
     right: int = 10
     wrong: int = 9
+    slice_by: Sequence[str] | None = None
     layer: str | None = None
     track: Track = silent
 
