@@ -325,9 +325,19 @@ def test_a_network_that_costs_too_much_to_measure_says_so(monkeypatch: pytest.Mo
     assert "cutaway inspect faithfulness" in Reader(render_report(left_out)).text
 
 
+def test_how_far_integrated_gradients_are_from_adding_up_is_said() -> None:
+    net, samples = network(), split()
+    chosen = {"title": "x", "sections": ["trust"]}
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **chosen)
+    told = found["trust"]["completeness"]
+    assert 0 < abs(told["gap"]) < 0.05 * abs(told["difference"])
+    assert f"farthest from it by {told['gap']:.4g}" in " ".join(Reader(render_report(found)).text.split())
+
+
 def test_fewer_pictures_than_chance_can_be_told_of_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     net, samples = network(), split()
     given = {"title": "x", "sections": ["trust"]}
+    monkeypatch.setattr(trust, "_RUNS_PER_RANDOMISED_LAYER", 10**12)
     for most, measured in ((4, False), (5, True)):
         monkeypatch.setattr(trust, "MOST_MEASURED", most)
         found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)

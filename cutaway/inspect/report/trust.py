@@ -82,12 +82,22 @@ def gather(subject: Subject) -> Mapping[str, Any] | None:
     return {
         "rows": rows,
         "methods": list(maps),
+        "completeness": _completeness(subject, inputs[:SHOWN], answers[:SHOWN]),
         "num_pictures": len(chosen),
         "fewest": FEWEST_MEASURED,
         "comparison": _measured(subject, inputs, answers, explainers),
         "sanity": _randomised(subject, inputs[:SHOWN], answers[:SHOWN], explainers),
         "alone": subject.alone,
     }
+
+
+def _completeness(subject: Subject, inputs: Tensor, answers: Tensor) -> Mapping[str, Any]:
+    """How far integrated gradients are from adding up to what they explain, the worst of some pictures."""
+    found = attribute(subject.network, inputs, "integrated-gradients", answers)
+    assert found.gap is not None
+    assert found.difference is not None
+    worst = int(found.gap.abs().argmax())
+    return {"baseline": found.baseline, "gap": float(found.gap[worst]), "difference": float(found.difference[worst])}
 
 
 def _measured(
