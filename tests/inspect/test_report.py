@@ -322,7 +322,10 @@ def test_a_network_that_costs_too_much_to_measure_says_so(monkeypatch: pytest.Mo
     monkeypatch.setattr(trust, "_BUDGET", 1e6)
     left_out = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
     assert left_out["trust"]["comparison"] is left_out["trust"]["sanity"] is None
-    assert "cutaway inspect faithfulness" in Reader(render_report(left_out)).text
+    told = Reader(render_report(left_out)).text
+    assert "cutaway inspect faithfulness does it" in told
+    assert "cutaway inspect faithfulness --sanity does it" in told
+    assert "--sanity" not in text
 
 
 def test_how_far_integrated_gradients_are_from_adding_up_is_said() -> None:
