@@ -20,7 +20,7 @@ def test_the_functions_of_the_table_are_exported():
     assert [name for name in named if name not in exported] == []
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/inspect.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/inspect.md", "docs/onnx-format.md"])
 def test_every_command_is_one(page):
     text = (ROOT / page).read_text(encoding="utf-8")
     lines = re.findall(r"^cutaway ([a-z][a-z -]*[a-z])", text, re.MULTILINE) + re.findall(

@@ -72,5 +72,11 @@ def worked_out():
 
 
 @pytest.fixture(scope="session")
+def worked_out_kind():
+    """For whoever needs one for a whole module."""
+    return WorkedOut
+
+
+@pytest.fixture(scope="session")
 def fashion_preprocessing():
     return FASHION
