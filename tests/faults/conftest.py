@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -64,6 +65,35 @@ class Nursery:
         self.process.stdin.close()
         self.process.wait(timeout=60)
         self.process.stdout.close()
+
+
+def mount(where, *options):
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", *options, "tmpfs", str(where)], capture_output=True, text=True)
+    return done.returncode == 0
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A file system of 700 kB of its own, of which a test may do what it likes."""
+    where = tmp_path / "disk"
+    where.mkdir()
+    if not (hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("mount") and mount(where, "size=700k")):
+        assert not os.environ.get("CI"), "CI must be able to mount a tmpfs"
+        pytest.skip("mounting a small tmpfs needs root")
+    yield where
+    subprocess.run(["umount", "-l", str(where)], check=True)
+
+
+@pytest.fixture
+def fill(disk):
+    """Takes all room of `disk` but some bytes."""
+
+    def take(*, leave: int) -> None:
+        state = os.statvfs(disk)
+        free = state.f_bavail * state.f_frsize
+        (disk / "ballast").write_bytes(bytes(max(0, free - leave)))
+
+    return take
 
 
 @pytest.fixture(scope="session")

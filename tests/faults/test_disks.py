@@ -20,23 +20,6 @@ pytestmark = pytest.mark.faults
 NOBODY = 65534
 
 
-def mount(where, *options):
-    done = subprocess.run(["mount", "-t", "tmpfs", "-o", *options, "tmpfs", str(where)], capture_output=True, text=True)
-    return done.returncode == 0
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of 700 kB of its own, of which a test may do what it likes."""
-    where = tmp_path / "disk"
-    where.mkdir()
-    if not (hasattr(os, "geteuid") and os.geteuid() == 0 and shutil.which("mount") and mount(where, "size=700k")):
-        assert not os.environ.get("CI"), "CI must be able to mount a tmpfs"
-        pytest.skip("mounting a small tmpfs needs root")
-    yield where
-    subprocess.run(["umount", "-l", str(where)], check=True)
-
-
 def become(user):
     """Permission bits don't bind root, so what they are tested with is done as somebody else."""
     if os.getuid() == 0:
@@ -79,15 +62,8 @@ def whole(run):
     return [verify_bundle(path).progress.step for path in run.bundle_paths()]
 
 
-def fill(disk, leave):
-    """Takes all room but `leave` bytes."""
-    state = os.statvfs(disk)
-    free = state.f_bavail * state.f_frsize
-    (disk / "ballast").write_bytes(bytes(max(0, free - leave)))
-
-
-def test_a_full_disk_fails_a_save_in_a_sentence_and_leaves_nothing_behind(disk, make_manifest):
-    fill(disk, leave=100_000)
+def test_a_full_disk_fails_a_save_in_a_sentence_and_leaves_nothing_behind(disk, fill, make_manifest):
+    fill(leave=100_000)
     for count in (1000, 100_000):
         saver = Saver()
         saver.save(disk / f"step-{count}", make_manifest(1), {"model": {"x": torch.zeros(count)}}, after=lambda: None)
@@ -122,8 +98,8 @@ def test_after_a_full_disk_room_lets_the_run_go_on_exactly(tmp_path, disk, small
     assert outcome(full.out) == outcome(reference.out)
 
 
-def test_a_disk_that_is_full_from_the_start_is_named(disk, small):
-    fill(disk, leave=0)
+def test_a_disk_that_is_full_from_the_start_is_named(disk, fill, small):
+    fill(leave=0)
     with pytest.raises(BundleError, match=r"cannot be written: No space left on device"):
         train(small(disk / "run"))
 

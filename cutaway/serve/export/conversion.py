@@ -61,7 +61,7 @@ def convert(
         The model, stripped and checked.
 
     Raises:
-        ExportError: The result is no valid standard ONNX.
+        ExportError: The result is no valid standard ONNX, or only takes the example's batch size.
         Exception: Whatever torch raises for a module that it cannot export.
     """
     dimensions = {name: torch.export.Dim(name) for names in open_dimensions for name in names.values()}
@@ -83,8 +83,25 @@ def convert(
     RemoveUnusedNodesPass()(program.model)
     model = program.model_proto
     strip(model)
+    _check_batch_is_open(model)
     check(model if weight_bytes(model) <= LARGEST_FILE else without_large_tensors(model))
     return model
+
+
+def _check_batch_is_open(model: ModelProto) -> None:
+    """A dimension that a network needs closed, torch closes in silence."""
+    for value in (*model.graph.input, *model.graph.output):
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.HasField("dim_value"):
+            raise one_batch_size(batch.dim_value)
+
+
+def one_batch_size(size: object) -> ExportError:
+    """The error for a network that only works for one."""
+    return ExportError(
+        f"The network only works for the batch size it was traced with ({size}).",
+        hint="Its forward pass uses a number where it should use x.shape[0], or computes something over the batch.",
+    )
 
 
 def check_opset(opset: int) -> None:

@@ -23,7 +23,7 @@ from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.preprocessing.tensors import Preprocess
 from cutaway.progress import Track, silent
-from cutaway.serve.export.checking import check_classifier, first_line
+from cutaway.serve.export.checking import check_classifier
 from cutaway.serve.export.conversion import LARGEST_FILE, OPSET, check_opset, convert, serialise
 from cutaway.serve.export.features import FeatureLayer, find_feature_layers
 from cutaway.serve.export.figures import DEFAULT_THRESHOLDS, Thresholds
@@ -33,9 +33,10 @@ from cutaway.serve.export.methods import find_method
 from cutaway.serve.export.reference import Held
 from cutaway.serve.export.results import Explain, ExportResult, InputForm, Origin
 from cutaway.serve.export.tracing import trace
+from cutaway.serve.export.tracing_failures import not_exportable, quietly
 from cutaway.serve.export.verdict import limits_of
 from cutaway.serve.export.verification import NUM_PICTURES
-from cutaway.serve.export.writing import whole_or_nothing
+from cutaway.serve.export.writing import check_place, whole_or_nothing
 from cutaway.serve.metadata import Metadata, Verification
 
 _T = TypeVar("_T")
@@ -154,6 +155,7 @@ def export_module(
     check_opset(opset)
     if temperature is not None and not 0 < temperature < math.inf:
         raise ExportError(f"The temperature must be a number above 0, not {temperature}.")
+    check_place(out)
     pictures = list(images) or generated_pictures(preprocessing)
     chosen = find_method(method)
     with untouched(network):
@@ -226,24 +228,22 @@ def _model(network: nn.Module, form: _Form) -> ModelProto:
     open_dimensions: tuple[dict[int, str], ...] = ({0: "N", 1: "H", 2: "W"} if pixels else {0: "N"},)
     answering: nn.Module = Plain(network, form.layers)
     try:
-        if form.target is not None:
-            example, open_dimensions = (*example, torch.tensor([-1, 0])), (*open_dimensions, {0: "N"})
-            answering = trace(Explained(network, form.target, form.method, form.layers), inputs, example[1])
-        return convert(
-            Graph(answering, Preprocess(form.preprocessing) if pixels else None, form.temperature).eval(),
-            example,
-            open_dimensions=open_dimensions,
-            input_names=("images", "class_index")[: len(example)],
-            output_names=output_names(form.target, form.layers),
-            opset=form.opset,
-        )
+        with quietly():
+            if form.target is not None:
+                example, open_dimensions = (*example, torch.tensor([-1, 0])), (*open_dimensions, {0: "N"})
+                answering = trace(Explained(network, form.target, form.method, form.layers), inputs, example[1])
+            return convert(
+                Graph(answering, Preprocess(form.preprocessing) if pixels else None, form.temperature).eval(),
+                example,
+                open_dimensions=open_dimensions,
+                input_names=("images", "class_index")[: len(example)],
+                output_names=output_names(form.target, form.layers),
+                opset=form.opset,
+            )
     except CutawayError:
         raise
     except Exception as error:
-        hint = "A forward pass that branches on the values of tensors cannot be exported."
-        if form.target is not None:
-            hint = f"Without a heat-map it may be: --no-explain. {hint}"
-        raise ExportError(f"The network cannot be exported: {first_line(error)}", hint=hint) from error
+        raise not_exportable(error, explained=form.target is not None) from error
 
 
 def _described(origin: Origin) -> dict[str, object]:

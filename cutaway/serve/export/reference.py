@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -17,7 +18,10 @@ from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.progress import Track
 from cutaway.serve.export.features import FeatureLayer, noting
 from cutaway.serve.export.figures import Figures, Thresholds
+from cutaway.serve.export.generated import generated_pictures
 from cutaway.serve.export.results import InputForm
+from cutaway.serve.export.steadiness import unsteadiness
+from cutaway.serve.export.verdict import DisagreementError
 from cutaway.serve.export.verification import NetworkAnswer, Reference, verify
 from cutaway.serve.sessions import Provider
 
@@ -53,19 +57,26 @@ class Held:
         self, path: Path, pictures: Sequence[Pixels], thresholds: Thresholds, provider: Provider, track: Track
     ) -> Figures:
         """`verification.verify` with all that an export checks; its arguments and errors."""
-        return verify(
-            path,
-            self.reference,
-            self.preprocessing,
-            pictures,
-            exact=exact_reference_of(self.network, self.target, self.method, self.features),
-            network=self.network,
-            input_form=self.input_form,
-            temperature=self.temperature or 1.0,
-            thresholds=thresholds,
-            provider=provider,
-            track=track,
-        )
+        try:
+            return verify(
+                path,
+                self.reference,
+                self.preprocessing,
+                pictures,
+                exact=exact_reference_of(self.network, self.target, self.method, self.features),
+                network=self.network,
+                input_form=self.input_form,
+                temperature=self.temperature or 1.0,
+                thresholds=thresholds,
+                provider=provider,
+                track=track,
+            )
+        except DisagreementError as doubt:
+            seen = np.stack([self.preprocessing.picture(one) for one in generated_pictures(self.preprocessing)])
+            why = unsteadiness(self.network, torch.from_numpy(self.preprocessing.normalise(seen)))
+            if why is None:
+                raise
+            raise DisagreementError(why.message, hint=why.hint, figures=doubt.figures) from doubt
 
 
 def reference_of(

@@ -21,9 +21,9 @@ from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, Stateles
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
 
-from cutaway.errors import ExportError
 from cutaway.hooks import without_attention_fast_path
 from cutaway.serve.export.backward import decompositions
+from cutaway.serve.export.conversion import one_batch_size
 from cutaway.serve.export.graph import Explained
 
 
@@ -124,7 +124,4 @@ def _check_batch_is_open(graph: fx.GraphModule) -> None:
     for node in (inputs, class_index, *outputs.args[0]):
         batch = node.meta["val"].shape[0]
         if not isinstance(batch, torch.SymInt) or batch.node.expr.is_number:
-            raise ExportError(
-                f"The network only works for the batch size it was traced with ({batch}).",
-                hint="Its forward pass uses a number where it should use x.shape[0].",
-            )
+            raise one_batch_size(batch)

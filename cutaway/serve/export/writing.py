@@ -38,10 +38,7 @@ def whole_or_nothing(out: Path, data: bytes, beside: Mapping[str, Sequence[bytes
     Raises:
         ExportError: The file cannot be written.
     """
-    with _said_in_words(out):
-        is_folder = out.is_dir()
-    if is_folder:
-        raise ExportError(f"{out} is a folder.", hint="Give the name of a file: --out model.onnx.")
+    _refuse_a_folder(out)
     # An .onnx ending, because some readers go by it; a leading dot, because nobody should find it.
     temporary = _temporary(out)
     with _said_in_words(out):
@@ -68,6 +65,20 @@ def whole_or_nothing(out: Path, data: bytes, beside: Mapping[str, Sequence[bytes
             _flush_folder(out.parent)
     finally:
         _remove(temporary)
+
+
+def check_place(out: Path) -> None:
+    """Refuses, before any work is done, a place that `whole_or_nothing` would refuse after it.
+
+    Raises:
+        ExportError: No file can be written there.
+    """
+    _refuse_a_folder(out)
+    with _said_in_words(out):
+        nearest = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+        probe = _temporary(nearest / out.name)
+        probe.touch()
+        probe.unlink()
 
 
 def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
@@ -106,6 +117,13 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
         _remove(earlier)
 
 
+def _refuse_a_folder(out: Path) -> None:
+    with _said_in_words(out):
+        is_folder = out.is_dir()
+    if is_folder:
+        raise ExportError(f"{out} is a folder.", hint="Give the name of a file: --out model.onnx.")
+
+
 def _temporary(out: Path) -> Path:
     """A new name beside `out`, which `_sweep` knows."""
     return out.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{out.name}"
@@ -120,7 +138,9 @@ def _write(path: Path, parts: Iterable[bytes]) -> None:
 
 
 def _remove(temporary: Path) -> None:
-    """A file, or the folder of a pair."""
+    """A file, or the folder of a pair; where nothing was made nothing is asked of a disk that may be read-only."""
+    if not os.path.lexists(temporary):
+        return
     if temporary.is_dir() and not temporary.is_symlink():
         shutil.rmtree(temporary)
     else:

@@ -213,8 +213,9 @@ class Scale(nn.Module):
 FAULTS = {
     "returns a tuple": (lambda x: (x, x), "returns a tuple"),
     "returns the wrong number of classes": (lambda x: x[:, :1], r"must return logits \[2, 2\]"),
-    "branches on values": (lambda x: x * 2 if x.sum() > 0 else x, "cannot be exported"),
-    "depends on the batch": (lambda x: x - x.mean(0), "disagrees with PyTorch"),
+    "branches on values": (lambda x: x * 2 if x.sum() > 0 else x, "branches on the values of tensors"),
+    "depends on the batch": (lambda x: x - x.mean(0), "depends on the others of its batch"),
+    "answers by chance": (lambda x: nn.functional.dropout(x, 0.3), "answers the same picture differently"),
     "bakes the batch in": (lambda x: x.reshape(2, 2), "batch size"),
     "fails": (lambda x: x @ torch.ones(3, 2), "does not run on inputs"),
     "gives no numbers": (lambda x: x * float("nan"), "logits are not finite"),

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.errors import ExportError
-from cutaway.serve.export.writing import whole_or_nothing
+from cutaway.serve.export.writing import check_place, whole_or_nothing
 
 
 def test_the_file_gets_its_name_only_when_the_block_ends(tmp_path):
@@ -51,6 +51,17 @@ def test_a_folder_and_an_impossible_place_are_said_in_words(tmp_path):
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(ExportError, match="cannot be written"), whole_or_nothing(tmp_path / "file" / "x.onnx", b""):
         pass
+
+
+def test_a_place_is_looked_at_before_the_work_and_left_as_it_was(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"earlier")
+    check_place(tmp_path / "model.onnx")
+    check_place(tmp_path / "not" / "there" / "yet" / "model.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    with pytest.raises(ExportError, match="is a folder"):
+        check_place(tmp_path)
+    with pytest.raises(ExportError, match="cannot be written: Not a directory"):
+        check_place(tmp_path / "model.onnx" / "below" / "model.onnx")
 
 
 def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_it_returns(tmp_path, monkeypatch):
