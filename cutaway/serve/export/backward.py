@@ -130,7 +130,10 @@ def decompositions() -> Mapping[OpOverload, Callable[..., Any]]:
 
 def _scattered(gradient: Tensor, inputs: Tensor, indices: Tensor) -> Tensor:
     planes = torch.zeros_like(inputs).flatten(2)
-    return planes.scatter_add(2, indices.flatten(2), gradient.flatten(2)).reshape(inputs.shape)
+    # PyTorch counts within a plane and ONNX through the whole tensor. The converter takes off what came before the
+    # plane, which not every runtime computes as it expects; the remainder is right either way.
+    places = indices.flatten(2) % planes.shape[2]
+    return planes.scatter_add(2, places, gradient.flatten(2)).reshape(inputs.shape)
 
 
 def _window_means(
