@@ -13,6 +13,7 @@ import onnxruntime as ort
 import pytest
 import torch
 from captum.attr import LayerGradCam
+from onnxscript import rewriter
 from torch import nn
 
 from cutaway.errors import ExportError, NetworkError
@@ -324,6 +325,21 @@ assert result.explained
     assert first == second
     for path in (str(tmp_path), str(root), str(Path.home()), sys.prefix, ".py", "somewhere"):
         assert path.encode() not in first
+
+
+def test_no_pair_of_slices_is_searched_for_and_the_optimiser_is_left_as_it_was(worked_out, tmp_path, monkeypatch):
+    rules, used, plain = rewriter._DEFAULT_REWRITE_RULES, [], rewriter.RewritePass.__init__
+
+    def noted(self, given, /):
+        used.extend(rule.name for rule in getattr(given, "rules", given))
+        plain(self, given)
+
+    monkeypatch.setattr(rewriter.RewritePass, "__init__", noted)
+    export_module(worked_out, TINY, "ab", tmp_path / "x.onnx", explain=False, input_form="float")
+    assert len(used) > 10
+    assert "SlicesSplit" not in used
+    assert rewriter._DEFAULT_REWRITE_RULES is rules
+    assert "SlicesSplit" in [rule.name for rule in rules]
 
 
 def test_versions_are_told_where_onnxruntime_came_as_onnxruntime_gpu(monkeypatch):
