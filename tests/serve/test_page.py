@@ -16,10 +16,13 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from cutaway.images import Limits
-from cutaway.serve import page_mount, page_parts, uploads
+from cutaway.serve import page_mount, uploads
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
-from cutaway.serve.page import Tab, build
+from cutaway.serve.page import Tab, build, figures, words
+from cutaway.serve.page.about import about
+from cutaway.serve.page.classify import NO_CLASS, SECOND_CLASS
+from cutaway.serve.page.tabs import header
 
 URL = "http://127.0.0.1"
 
@@ -69,6 +72,7 @@ def file_data(path: str) -> dict[str, Any]:
 
 def classify(client: TestClient, *data: Any, session: str = "abc") -> list[dict[str, Any]]:
     """What the browser does when the picture changes; the messages of the answer."""
+    data = (*data, NO_CLASS)[:3]  # compared with no other class, unless it says with which
     joined = client.post("/gradio_api/queue/join", json={"data": list(data), "fn_index": 0, "session_hash": session})
     assert joined.status_code == 200, joined.text
     return messages(client.get(f"/gradio_api/queue/data?session_hash={session}").text)
@@ -103,6 +107,31 @@ def test_another_class_is_explained_when_asked(client, pictures) -> None:
     explanation = completed(classify(client, file_data(path), 0))["output"]["data"][1]
     assert "Nothing in this picture speaks for" in explanation
     assert 'id="explained-class">red<' in explanation
+
+
+def test_two_classes_are_explained_side_by_side(client) -> None:
+    # Yellow speaks as much for red as for green.
+    path = upload(client, png(np.full((8, 8, 3), (200, 200, 0), np.uint8)))
+
+    def explained(target: int, other: int) -> str:
+        return completed(classify(client, file_data(path), target, other))["output"]["data"][1]
+
+    assert "compared-class" not in explained(0, NO_CLASS)
+    both = explained(0, 1)
+    assert 'id="explained-class">red<' in both
+    assert 'id="compared-class">green<' in both
+    assert "at their strongest points they are about equal" in both
+    assert both.count("cw-heat") == 2
+    assert 'id="compared-class">' in explained(-1, SECOND_CLASS)
+
+
+def test_the_second_class_is_the_next_most_probable(client, pictures) -> None:
+    path = upload(client, png(pictures("blue")))
+
+    label, explanation, _ = completed(classify(client, file_data(path), -1, SECOND_CLASS))["output"]["data"]
+    second = label["confidences"][1]["label"]
+    assert f'id="compared-class">{second}<' in explanation
+    assert "times the evidence" in explanation
 
 
 def test_no_picture_gives_the_empty_page(client) -> None:
@@ -141,7 +170,7 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-@pytest.mark.parametrize("argument", [0, 1])
+@pytest.mark.parametrize("argument", [0, 1, 2])
 def test_no_other_file_and_no_address_is_opened(
     client, bare_client, secret, monkeypatch, attack: str, argument: int
 ) -> None:
@@ -153,9 +182,9 @@ def test_no_other_file_and_no_address_is_opened(
 
     monkeypatch.setattr("gradio.processing_utils.async_ssrf_protected_download", note)
     monkeypatch.setattr("gradio.processing_utils.save_file_to_cache", note)
-    monkeypatch.setattr("cutaway.serve.page.decode", note)
+    monkeypatch.setattr("cutaway.serve.page.classify.decode", note)
     before = {path for path in uploads.upload_folder().rglob("*") if path.is_file()}
-    data: list[Any] = [None, -1]
+    data: list[Any] = [None, -1, NO_CLASS]
     data[argument] = file_data(ATTACKS[attack](secret))
 
     for each in (client, bare_client):
@@ -260,11 +289,11 @@ def test_strings_from_the_file_are_escaped(make_model, pictures) -> None:
     )
     (prediction,) = classifier([pictures("red")])
     shown = [
-        page_parts.header(classifier),
-        page_parts.how_to_read(classifier),
-        page_parts.facts(classifier),
-        page_parts.explanation(prediction, pictures("red"), classifier.metadata.preprocessing),
-        page_parts.seen(prediction, pictures("red"), classifier.device),
+        header(classifier),
+        figures.how_to_read(classifier.metadata),
+        about(classifier),
+        figures.explanation([prediction, prediction], pictures("red"), classifier.metadata.preprocessing),
+        figures.seen(prediction, pictures("red"), classifier.device),
     ]
 
     assert prediction.top[0].label == evil
@@ -273,7 +302,7 @@ def test_strings_from_the_file_are_escaped(make_model, pictures) -> None:
 
 
 def test_classes_of_one_name_are_told_apart() -> None:
-    assert page_parts.unique_names(("a", "b", "a")) == ("a (0)", "b", "a (2)")
+    assert words.unique_names(("a", "b", "a")) == ("a (0)", "b", "a (2)")
 
 
 def test_page_of_a_file_without_heatmaps_hides_their_part(make_model, pictures) -> None:
@@ -294,6 +323,6 @@ def test_further_tabs_are_shown(classifier) -> None:
 
 
 def test_probabilities_never_round_to_certainty() -> None:
-    assert page_parts._percent(0.99999) == "more than 99.9%"
-    assert page_parts._percent(1e-9) == "less than 0.1%"
-    assert page_parts._percent(0.5) == "50.0%"
+    assert words.percent(0.99999) == "more than 99.9%"
+    assert words.percent(1e-9) == "less than 0.1%"
+    assert words.percent(0.5) == "50.0%"

@@ -1,11 +1,11 @@
-// Moves the heat-map's opacity in the browser, and keeps it when the next answer replaces the figure.
+// Moves the heat-maps' opacity in the browser, and keeps it when the next answer replaces the figures.
 let opacity = 55;
+element.setAttribute("aria-live", "polite");
 function show() {
-  const heat = element.querySelector(".cw-heat");
   const slider = element.querySelector(".cw-opacity");
   const text = element.querySelector(".cw-opacity-value");
-  if (!heat || !slider || !text) return;
-  heat.style.opacity = opacity / 100;
+  if (!slider || !text) return;
+  element.querySelectorAll(".cw-heat").forEach((heat) => { heat.style.opacity = opacity / 100; });
   slider.value = opacity;
   text.textContent = opacity + "%";
 }

@@ -1,0 +1,69 @@
+"""The page as a whole: which tabs it has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+import gradio as gr
+
+from cutaway.images import Limits
+from cutaway.serve.classifier import Classifier
+from cutaway.serve.page.about import about
+from cutaway.serve.page.asking import Asking
+from cutaway.serve.page.classify import classify_tab
+from cutaway.serve.page.words import counted
+from cutaway.serve.slots import Slots
+
+
+@dataclass(frozen=True)
+class Tab:
+    """A further tab of the page.
+
+    Attributes:
+        title: What its tab says.
+        fill: Creates its components; called inside the page's context.
+    """
+
+    title: str
+    fill: Callable[[], None]
+
+
+def build(
+    classifier: Classifier, tabs: Sequence[Tab] = (), *, slots: Slots | None = None, limits: Limits | None = None
+) -> gr.Blocks:
+    """The page, not yet mounted or launched.
+
+    Args:
+        classifier: What answers.
+        tabs: Shown after the page's own.
+        slots: Bounds how many pictures are worked on at once; shared with the API.
+        limits: Of one picture.
+    """
+    asking = Asking(classifier, slots or Slots(), limits or Limits())
+    with gr.Blocks(
+        title=f"cutaway · {classifier.metadata.network}", analytics_enabled=False, delete_cache=(3600, 3600)
+    ) as page:
+        gr.HTML(header(classifier), elem_id="header")
+        with gr.Tabs(elem_id="tabs"):
+            with gr.Tab("Classify", id="classify"):
+                classify_tab(asking)
+            with gr.Tab("About this model", id="about"):
+                gr.HTML(about(classifier), elem_id="about")
+            for tab in tabs:
+                with gr.Tab(tab.title):
+                    tab.fill()
+    blocks: gr.Blocks = page
+    return blocks
+
+
+def header(classifier: Classifier) -> str:
+    """What this page is, in one line."""
+    metadata = classifier.metadata
+    classes = counted(len(metadata.classes), "class", "classes")
+    looked = " and shows where it looked" if metadata.explains else ""
+    return (
+        '<h1 class="cw-title">What is in this picture?</h1>'
+        f'<p class="cw-lead"><strong>{escape(metadata.network)}</strong> answers with one of {classes}{looked}.</p>'
+    )
