@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cutaway.errors import InspectionError
 from cutaway.preprocessing.spec import Pixels
 
-__all__ = ["NEARLY_ZERO", "color_table", "colorise", "is_empty", "normalise", "overlay", "resize"]
+__all__ = ["NEARLY_ZERO", "color_table", "colorise", "is_empty", "normalise", "overlay", "resize", "signed_color_table"]
 
 Heatmap = npt.NDArray[np.float32]
 
@@ -137,6 +137,19 @@ def color_table() -> Pixels:
     linear = np.clip(linear, 0, 1)
     srgb = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
     table: Pixels = np.rint(srgb * 255).astype(np.uint8)
+    table.setflags(write=False)
+    return table
+
+
+@cache
+def signed_color_table() -> Pixels:
+    """Blue over white to red, evenly lighter towards zero from both ends: uint8 [256, 3]."""
+    ends: npt.NDArray[np.float64] = np.array(
+        [(33, 84, 164), (110, 160, 215), (247, 247, 247), (228, 130, 102), (165, 21, 38)]
+    )
+    positions = np.linspace(0, 1, 256)
+    channels = [np.interp(positions, np.linspace(0, 1, len(ends)), ends[:, channel]) for channel in range(3)]
+    table: Pixels = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
     table.setflags(write=False)
     return table
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 from torch import Tensor
 
-from cutaway.heatmaps import color_table
+from cutaway.heatmaps import color_table, signed_color_table
 from cutaway.preprocessing.spec import Pixels
 
 
@@ -37,7 +36,7 @@ class Scale:
 
 def color_ramp(scale: Scale) -> Pixels:
     """The 256 colours from a scale's low end to its high end: uint8 [256, 3]."""
-    return _signed_table() if scale.is_signed else color_table()
+    return signed_color_table() if scale.is_signed else color_table()
 
 
 def scale_of(values: Tensor) -> Scale:
@@ -94,14 +93,3 @@ def fitted(picture: Pixels, side: int) -> Pixels:
         return np.ascontiguousarray(picture.repeat(factor, 0).repeat(factor, 1))
     height, width = (max(1, round(length * side / longer)) for length in picture.shape[:2])
     return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
-
-
-def _signed_table() -> Pixels:
-    """Blue over white to red, evenly lighter towards zero from both ends: uint8 [256, 3]."""
-    ends: npt.NDArray[np.float64] = np.array(
-        [(33, 84, 164), (110, 160, 215), (247, 247, 247), (228, 130, 102), (165, 21, 38)]
-    )
-    positions = np.linspace(0, 1, 256)
-    channels = [np.interp(positions, np.linspace(0, 1, len(ends)), ends[:, channel]) for channel in range(3)]
-    table: Pixels = np.rint(np.stack(channels, axis=1)).astype(np.uint8)
-    return table

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cutaway.preprocessing.spec import Preprocessing
-from cutaway.serve.metadata import Metadata, Verification, seal, to_properties
+from cutaway.serve.metadata import Feature, Metadata, Verification, seal, to_properties
 
 CLASSES = ("red", "green", "blue", "grey")
 WEIGHTS = np.array([[6, -3, -3], [-3, 6, -3], [-3, -3, 6], [0.5, 0.5, 0.5]], np.float32)
@@ -102,6 +102,32 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
 
 
 @pytest.fixture(scope="session")
+def featured_model(make_model: MakeModel) -> Path:
+    """A file that also gives a map for each colour, and the mean of each minus 0.5."""
+
+    def edit(model: Any) -> None:
+        from onnx import TensorProto, helper, numpy_helper
+
+        model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+        model.graph.node.extend(
+            [
+                helper.make_node("Transpose", ["colors"], ["features.colors"], perm=[0, 3, 1, 2]),
+                helper.make_node("Sub", ["mean", "half"], ["features.mean"]),
+            ]
+        )
+        for name, shape in (("features.colors", ["N", 3, "h", "w"]), ("features.mean", ["N", 3])):
+            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+    return make_model(
+        edit,
+        features=(
+            Feature(output="features.colors", layer="colors", layout="maps", shape=(3, 8, 8)),
+            Feature(output="features.mean", layer="mean", layout="as it is", shape=(3,)),
+        ),
+    )
+
+
+@pytest.fixture(scope="session")
 def model_path(make_model: MakeModel) -> Path:
     return make_model()
 
@@ -149,5 +175,6 @@ def fashion_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         head.bias.fill_(1.0)
     network = torch.nn.Sequential(*filters, torch.nn.Flatten(), head)
     path = tmp_path_factory.mktemp("fashion") / "fashion.onnx"
-    export_module(network, preprocessing, data.classes, path, images=[data.test.image(i) for i in range(8)])
+    images = [data.test.image(i) for i in range(8)]
+    export_module(network, preprocessing, data.classes, path, images=images, layers=["1", "4"])
     return path

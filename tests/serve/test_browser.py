@@ -175,6 +175,25 @@ def test_slider_moves_the_heatmap_and_keeps_its_place(browser, url, pictures_on_
         expect(page.locator(".cw-opacity-value")).to_have_text("20%")
 
 
+def test_feature_maps_of_the_picture_are_shown_layer_by_layer(browser, url, classifier, pictures_on_disk) -> None:
+    from playwright.sync_api import expect
+
+    first, second = classifier.metadata.features
+    with opened(browser, url) as page:
+        page.get_by_role("tab", name="Feature maps").click()
+        expect(page.locator("#feature-maps")).to_contain_text("Choose a picture")
+
+        page.get_by_role("tab", name="Classify").click()
+        upload(page, pictures_on_disk[0])
+        answer(page)
+        page.get_by_role("tab", name="Feature maps").click()
+        expect(page.locator("#feature-maps img")).to_have_count(first.shape[0])
+
+        page.get_by_label("Layer").click()
+        page.get_by_role("option", name=second.layer, exact=True).click()
+        expect(page.get_by_alt_text(f"Values of layer {second.layer}")).to_be_visible()
+
+
 def test_broken_picture_is_told_in_plain_words(browser, url, pictures_on_disk, tmp_path: Path) -> None:
     broken = tmp_path / "broken.png"
     broken.write_bytes(pictures_on_disk[0].read_bytes()[:200])
@@ -223,7 +242,7 @@ def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(browser, url, 
         for selector in (".cw-title", ".cw-lead", "#hint .cw-note", "#seen figcaption"):
             assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
 
-        page.get_by_role("tab", name="About this model").click()
+        page.get_by_role("tab", name="About").click()
         page.locator(".cw-facts").first.wait_for()
 
         assert page.evaluate("document.documentElement.scrollWidth") <= 390

@@ -25,8 +25,8 @@ NO_CLASS = -3
 _PLACEHOLDER = "Drop a picture here\nor click to choose one"
 
 
-def classify_tab(asking: Asking) -> None:
-    """Creates the tab's components; called inside the page's context."""
+def classify_tab(asking: Asking) -> gr.Image:
+    """Creates the tab's components, called inside the page's context, and gives that of the picture."""
     classifier = asking.classifier
     explains, names = classifier.metadata.explains, unique_names(classifier.classes)
     choices = [(name, index) for index, name in enumerate(names)]
@@ -93,6 +93,8 @@ def classify_tab(asking: Asking) -> None:
             api_visibility="private",
             trigger_mode="always_last",
         )
+    component: gr.Image = picture
+    return component
 
 
 def _answer(asking: Asking, path: Path, target: int, other: int) -> tuple[Any, ...]:

@@ -26,7 +26,10 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
     confused = _confusions(matrix, names)
     if len(names) > _MOST_COLUMNS:
         return f"<p>{said}</p>{confused}"
-    return f"<p>{said} Rows are the true classes, columns the network's answers.</p>{_table(matrix, names)}{confused}"
+    return (
+        f"<p>{said} Rows are the true classes, columns the network's answers.</p>"
+        f'<div class="cw-beside">{_table(matrix, names)}{confused}</div>'
+    )
 
 
 def _table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
@@ -63,4 +66,4 @@ def _confusions(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
         f"<li>{escape(names[truth])} taken for {escape(names[answer])}: {count} of {sum(matrix[truth])}</li>"
         for count, truth, answer in found[:_MOST_CONFUSIONS]
     )
-    return f'<h3 class="cw-subheading">Most often confused</h3><ol class="cw-list">{items}</ol>'
+    return f'<div><h3 class="cw-subheading">Most often confused</h3><ol class="cw-list">{items}</ol></div>'

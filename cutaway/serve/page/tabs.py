@@ -13,6 +13,7 @@ from cutaway.serve.classifier import Classifier
 from cutaway.serve.page.about import about
 from cutaway.serve.page.asking import Asking
 from cutaway.serve.page.classify import classify_tab
+from cutaway.serve.page.feature_maps import feature_maps_tab
 from cutaway.serve.page.words import counted
 from cutaway.serve.slots import Slots
 
@@ -48,12 +49,15 @@ def build(
         gr.HTML(header(classifier), elem_id="header")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Classify", id="classify"):
-                classify_tab(asking)
-            with gr.Tab("About this model", id="about"):
+                picture = classify_tab(asking)
+            if classifier.metadata.features:
+                with gr.Tab("Feature maps", id="feature-maps-tab") as tab:
+                    feature_maps_tab(asking, tab, picture)
+            with gr.Tab("About", id="about"):
                 gr.HTML(about(classifier), elem_id="about")
-            for tab in tabs:
-                with gr.Tab(tab.title):
-                    tab.fill()
+            for further in tabs:
+                with gr.Tab(further.title):
+                    further.fill()
     blocks: gr.Blocks = page
     return blocks
 
