@@ -90,7 +90,8 @@ class Classifier:
         metadata: What the file says about itself.
         requested: ONNX Runtime's execution providers that it was asked for, in order.
         providers: Those that were really loaded, in order.
-        file_name: Name of the file, without its folder.
+        path: The file.
+        file_name: Its name, without its folder.
 
     Raises:
         ServingError: The file is missing, damaged, too new, not made by cutaway, or does not stand alone.
@@ -100,6 +101,7 @@ class Classifier:
     metadata: Metadata
     requested: tuple[str, ...]
     providers: tuple[str, ...]
+    path: Path
     file_name: str
 
     def __init__(
@@ -114,7 +116,7 @@ class Classifier:
     ) -> None:
         path = Path(path)
         data = _read(path)
-        self.file_name = path.name
+        self.path, self.file_name = path, path.name
         is_foreign = classes is not None or preprocessing is not None or scores != "auto"
         self.metadata = _foreign(path, data, classes, preprocessing) if is_foreign else _own(data)
         self.requested = wanted_providers(provider)

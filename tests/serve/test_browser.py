@@ -16,6 +16,7 @@ from PIL import Image
 
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.examples import Example
 from cutaway.serve.server import running
 
 pytestmark = pytest.mark.browser
@@ -192,6 +193,22 @@ def test_feature_maps_of_the_picture_are_shown_layer_by_layer(browser, url, clas
         page.get_by_label("Layer").click()
         page.get_by_role("option", name=second.layer, exact=True).click()
         expect(page.get_by_alt_text(f"Values of layer {second.layer}")).to_be_visible()
+
+
+def test_example_is_chosen_by_keyboard_and_its_true_class_shown(
+    browser, classifier, fashion_split, pictures_on_disk, monkeypatch
+) -> None:
+    from playwright.sync_api import expect
+
+    labels = [int(fashion_split.labels[index]) for index in range(2)]
+    examples = [Example(pictures_on_disk[i], classifier.classes[label], label) for i, label in enumerate(labels)]
+    monkeypatch.setattr("cutaway.serve.page.tabs.examples_of", lambda *_: examples)
+    with running(create_app(classifier)) as url, opened(browser, url) as page:
+        page.locator("#gallery button").nth(1).press("Enter")
+
+        answer(page)
+        expect(page.locator(".cw-verdict")).to_contain_text(f"True class: {classifier.classes[labels[1]]}")
+        np.testing.assert_array_equal(pixels(page, "#seen img"), fashion_split.image(1)[:, :, 0])
 
 
 def test_broken_picture_is_told_in_plain_words(browser, url, pictures_on_disk, tmp_path: Path) -> None:

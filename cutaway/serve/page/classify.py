@@ -12,6 +12,7 @@ from cutaway.images import decode
 from cutaway.serve.classifier import TOP_CLASS, Prediction
 from cutaway.serve.page import figures
 from cutaway.serve.page.asking import Asking, toast
+from cutaway.serve.page.gallery import Gallery, show_gallery, verdict
 from cutaway.serve.page.words import unique_names
 from cutaway.serve.page_mount import STATIC, guarded, uploaded
 
@@ -25,7 +26,7 @@ NO_CLASS = -3
 _PLACEHOLDER = "Drop a picture here\nor click to choose one"
 
 
-def classify_tab(asking: Asking) -> gr.Image:
+def classify_tab(asking: Asking, gallery: Gallery) -> gr.Image:
     """Creates the tab's components, called inside the page's context, and gives that of the picture."""
     classifier = asking.classifier
     explains, names = classifier.metadata.explains, unique_names(classifier.classes)
@@ -43,6 +44,8 @@ def classify_tab(asking: Asking) -> gr.Image:
                 elem_id="input-image",
             )
             gr.HTML(figures.hint(), elem_id="hint")
+            if gallery:
+                show_gallery(asking, gallery, picture)
         with gr.Column(min_width=280):
             label = gr.Label(label="Most probable classes", num_top_classes=min(NUM_SHOWN, len(names)), elem_id="label")
             seen = gr.HTML(figures.nothing_seen(), elem_id="seen")
@@ -77,7 +80,7 @@ def classify_tab(asking: Asking) -> gr.Image:
         target = TOP_CLASS if class_index is None else int(class_index)
         other = NO_CLASS if other_index is None else int(other_index)
         try:
-            return await asking.in_turn(_answer, asking, path, target, other)
+            return await asking.in_turn(_answer, asking, gallery, path, target, other)
         except CutawayError as error:
             toast(error)
             return blank
@@ -97,7 +100,7 @@ def classify_tab(asking: Asking) -> gr.Image:
     return component
 
 
-def _answer(asking: Asking, path: Path, target: int, other: int) -> tuple[Any, ...]:
+def _answer(asking: Asking, gallery: Gallery, path: Path, target: int, other: int) -> tuple[Any, ...]:
     classifier = asking.classifier
     image = decode(path, limits=asking.limits)
     (prediction,) = classifier([image], top_k=NUM_SHOWN, class_index=target)
@@ -108,7 +111,7 @@ def _answer(asking: Asking, path: Path, target: int, other: int) -> tuple[Any, .
     return (
         {names[score.index]: score.probability for score in prediction.top},
         figures.explanation(predictions, image, classifier.metadata.preprocessing),
-        figures.seen(prediction, image, classifier.device),
+        verdict(gallery.example(path), prediction) + figures.seen(prediction, image, classifier.device),
     )
 
 

@@ -10,10 +10,12 @@ import gradio as gr
 
 from cutaway.images import Limits
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.examples import examples_of
 from cutaway.serve.page.about import about
 from cutaway.serve.page.asking import Asking
 from cutaway.serve.page.classify import classify_tab
 from cutaway.serve.page.feature_maps import feature_maps_tab
+from cutaway.serve.page.gallery import Gallery
 from cutaway.serve.page.words import counted
 from cutaway.serve.slots import Slots
 
@@ -41,15 +43,19 @@ def build(
         tabs: Shown after the page's own.
         slots: Bounds how many pictures are worked on at once; shared with the API.
         limits: Of one picture.
+
+    Raises:
+        ServingError: The example pictures beside the classifier's file are damaged.
     """
     asking = Asking(classifier, slots or Slots(), limits or Limits())
+    gallery = Gallery(examples_of(classifier.path, classifier.classes))
     with gr.Blocks(
         title=f"cutaway · {classifier.metadata.network}", analytics_enabled=False, delete_cache=(3600, 3600)
     ) as page:
         gr.HTML(header(classifier), elem_id="header")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Classify", id="classify"):
-                picture = classify_tab(asking)
+                picture = classify_tab(asking, gallery)
             if classifier.metadata.features:
                 with gr.Tab("Feature maps", id="feature-maps-tab") as tab:
                     feature_maps_tab(asking, tab, picture)

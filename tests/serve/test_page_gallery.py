@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from starlette.testclient import TestClient
+
+from cutaway.errors import ServingError
+from cutaway.serve.api import create_app
+from cutaway.serve.classifier import Classifier
+from cutaway.serve.examples import Example, examples_of
+from cutaway.serve.page.gallery import Gallery, verdict
+from cutaway.serve.uploads import upload_folder
+
+
+@pytest.fixture
+def model(model_path: Path, tmp_path: Path, pictures) -> Path:
+    """A model with two examples beside it, the second of which the network gets wrong."""
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model_path.read_bytes())
+    folder = tmp_path / "model.examples"
+    folder.mkdir()
+    entries = []
+    for index, (color, label) in enumerate((("red", "red"), ("blue", "grey"))):
+        Image.fromarray(pictures(color)).save(folder / f"{index}.png")
+        class_index = ("red", "green", "blue", "grey").index(label)
+        entries.append({"file": f"{index}.png", "label": label, "class_index": class_index})
+    (folder / "index.json").write_text(json.dumps({"format_version": 1, "split": "test", "examples": entries}))
+    return path
+
+
+@pytest.fixture
+def client(model: Path) -> Iterator[TestClient]:
+    with TestClient(create_app(Classifier(model, provider="cpu")), base_url="http://127.0.0.1") as client:
+        yield client
+
+
+def ask(client: TestClient, target: str, event: str, data: list[object], event_data: object = None) -> dict:
+    """What the browser sends when an event of the component with this elem_id fires; the answer's last message."""
+    config = client.get("/config").json()
+    ids = {block["props"].get("elem_id"): block["id"] for block in config["components"]}
+    (number,) = [each["id"] for each in config["dependencies"] if [ids[target], event] in each["targets"]]
+    body = {"data": data, "event_data": event_data, "fn_index": number, "session_hash": f"s{number}"}
+    assert client.post("/gradio_api/queue/join", json=body).status_code == 200
+    stream = client.get(f"/gradio_api/queue/data?session_hash=s{number}").text
+    messages = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line.startswith("data: ")]
+    return {message["msg"]: message for message in messages}
+
+
+def test_example_takes_the_place_of_the_picture_and_its_true_class_is_told(client, pictures) -> None:
+    (picture,) = ask(client, "gallery", "click", [], {"index": 1})["process_completed"]["output"]["data"]
+
+    shown = client.get(f"/gradio_api/file={picture['path']}").content
+    assert shown.startswith(b"\x89PNG")
+    answer = ask(client, "input-image", "change", [picture, -1, -3])["process_completed"]["output"]["data"]
+    assert answer[0]["label"] == "blue"
+    assert "True class: <strong>grey</strong>. The network is wrong: it says blue." in answer[2]
+
+    (picture,) = ask(client, "gallery", "click", [], {"index": 0})["process_completed"]["output"]["data"]
+    answer = ask(client, "input-image", "change", [picture, -1, -3])["process_completed"]["output"]["data"]
+    assert "True class: <strong>red</strong>. The network is right." in answer[2]
+
+
+@pytest.mark.parametrize(
+    "event_data", [None, {}, [1], {"index": 2}, {"index": -1}, {"index": "../../x"}, {"index": 0.5}]
+)
+def test_no_other_example_can_be_asked_for(client, event_data) -> None:
+    before = set(upload_folder().rglob("*"))
+
+    messages = ask(client, "gallery", "click", [], event_data)
+
+    assert "There is no such example" in messages["log"]["log"]
+    assert set(upload_folder().rglob("*")) == before
+
+
+def test_page_without_examples_has_no_gallery(model_path: Path) -> None:
+    with TestClient(create_app(Classifier(model_path, provider="cpu")), base_url="http://127.0.0.1") as client:
+        assert "gallery" not in {block["props"].get("elem_id") for block in client.get("/config").json()["components"]}
+
+
+def test_visitors_picture_has_no_true_class(model: Path, tmp_path: Path) -> None:
+    gallery = Gallery(examples_of(model))
+
+    assert gallery.example(tmp_path / "0.png") is None
+    first = gallery.picture(0)
+    assert gallery.example(first).label == "red"
+    assert gallery.example(first.with_name("7.png")) is None
+    assert Gallery(examples_of(model)).example(first) is None
+
+
+def test_broken_example_stops_the_server_with_its_name(model: Path) -> None:
+    (model.parent / "model.examples" / "1.png").write_bytes(b"no picture")
+
+    with pytest.raises(ServingError, match=r"model\.examples/1\.png cannot be shown"):
+        create_app(Classifier(model, provider="cpu"))
+
+
+def test_labels_are_escaped_and_only_the_first_sixty_shown(tmp_path: Path, model_path: Path, pictures) -> None:
+    Image.fromarray(np.uint8(pictures("red"))).save(tmp_path / "0.png")
+    example = Example(tmp_path / "0.png", "<b>", 0)
+    (prediction,) = Classifier(model_path, provider="cpu")([pictures("blue")])
+
+    html = Gallery([example] * 70).html()
+
+    assert len(re.findall("<button", html)) == 60
+    assert "<b>" not in html
+    assert "<b>" not in verdict(example, prediction)
