@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -143,6 +145,32 @@ def picture(color: Color, height: int = 8, width: int = 8) -> np.ndarray:
 @pytest.fixture(scope="session")
 def pictures() -> Callable[..., np.ndarray]:
     return picture
+
+
+Messages = list[dict[str, Any]]
+
+
+@pytest.fixture(scope="session")
+def ask() -> Callable[..., Messages]:
+    """What a browser does when an event of the component of this elem_id fires: the messages until the answer is whole.
+
+    `ask(client, "many-files", "change", data)`, with `event_data` where the event carries some.
+    """
+
+    def ask(client: Any, target: str, event: str, data: list[Any], event_data: Any = None) -> Messages:
+        config = client.get("/config").json()
+        ids = {block["props"].get("elem_id"): block["id"] for block in config["components"]}
+        (number,) = [each["id"] for each in config["dependencies"] if [ids[target], event] in each["targets"]]
+        session = uuid.uuid4().hex
+        body = {"data": data, "event_data": event_data, "fn_index": number, "session_hash": session}
+        joined = client.post("/gradio_api/queue/join", json=body)
+        assert joined.status_code == 200, joined.text
+        lines = client.get(f"/gradio_api/queue/data?session_hash={session}").text.splitlines()
+        messages = [json.loads(line.removeprefix("data: ")) for line in lines if line.startswith("data: ")]
+        end = next(i for i, message in enumerate(messages) if message["msg"] == "process_completed")
+        return messages[: end + 1]
+
+    return ask
 
 
 @pytest.fixture(scope="session")

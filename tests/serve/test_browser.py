@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import csv
 import io
 import os
 from collections.abc import Iterator
@@ -209,6 +210,27 @@ def test_example_is_chosen_by_keyboard_and_its_true_class_shown(
         answer(page)
         expect(page.locator(".cw-verdict")).to_contain_text(f"True class: {classifier.classes[labels[1]]}")
         np.testing.assert_array_equal(pixels(page, "#seen img"), fashion_split.image(1)[:, :, 0])
+
+
+def test_many_pictures_give_a_table_and_a_csv(
+    browser, url, classifier, fashion_split, pictures_on_disk, tmp_path: Path
+) -> None:
+    from playwright.sync_api import expect
+
+    (tmp_path / "broken.png").write_bytes(b"no picture")
+    with opened(browser, url) as page:
+        page.get_by_role("tab", name="Many pictures").click()
+        page.locator("#many-files input[type=file]").set_input_files([*pictures_on_disk, tmp_path / "broken.png"])
+
+        expect(page.locator(".cw-download")).to_be_visible(timeout=30_000)
+        expect(page.locator(".cw-table tbody tr")).to_have_count(7)
+        with page.expect_download() as download:
+            page.get_by_role("link", name="Download as CSV").press("Enter")
+        assert download.value.suggested_filename == "predictions.csv"
+        rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
+    expected = classifier([fashion_split.image(index) for index in range(6)])
+    assert [row["label"] for row in rows] == [*(each.top[0].label for each in expected), ""]
+    assert "cannot" in rows[-1]["error"]
 
 
 def test_broken_picture_is_told_in_plain_words(browser, url, pictures_on_disk, tmp_path: Path) -> None:

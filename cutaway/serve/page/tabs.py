@@ -16,6 +16,7 @@ from cutaway.serve.page.asking import Asking
 from cutaway.serve.page.classify import classify_tab
 from cutaway.serve.page.feature_maps import feature_maps_tab
 from cutaway.serve.page.gallery import Gallery
+from cutaway.serve.page.many import many_tab
 from cutaway.serve.page.words import counted
 from cutaway.serve.slots import Slots
 
@@ -56,6 +57,8 @@ def build(
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Classify", id="classify"):
                 picture = classify_tab(asking, gallery)
+            with gr.Tab("Many pictures", id="many"):
+                many_tab(asking)
             if classifier.metadata.features:
                 with gr.Tab("Feature maps", id="feature-maps-tab") as tab:
                     feature_maps_tab(asking, tab, picture)
