@@ -14,6 +14,8 @@ from typing import Any
 
 import gradio as gr
 from fastapi import FastAPI
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cutaway.images import Limits
 from cutaway.serve.uploads import upload_folder
@@ -21,6 +23,7 @@ from cutaway.serve.uploads import upload_folder
 STATIC = Path(__file__).parent / "static"
 
 _MAX_QUEUED = 64
+_DONE = 'data: {"msg": "done"}\n\n'
 
 
 def uploaded(path: str | None) -> Path:
@@ -88,12 +91,40 @@ def mount(app: FastAPI, build: Callable[[], gr.Blocks], limits: Limits) -> None:
         footer_links=[],
     )
     blocks.has_launched = True  # so Gradio checks paths itself too
-    page = app.routes[-1].app  # type: ignore[attr-defined]
+    route: Any = app.routes[-1]
+    page, route.app = route.app, _QuietProgress(route.app)
 
     def close_page() -> None:
         page.stop_event.set()
 
     app.state.close_page = close_page
+
+
+class _QuietProgress:
+    """Answers a browser that asks how far an upload is which it never began, as it does when the file is too large.
+
+    Gradio says 404, which every browser shows its visitor as an error in the console.
+    """
+
+    def __init__(self, page: ASGIApp) -> None:
+        self._page = page
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on, and its answer back unless it is that one."""
+        if not scope.get("path", "").endswith("/gradio_api/upload_progress"):
+            await self._page(scope, receive, send)
+            return
+        unknown = False
+
+        async def quietly(message: Message) -> None:
+            nonlocal unknown
+            if message["type"] == "http.response.start" and message["status"] == 404:
+                unknown = True
+                await Response(_DONE, media_type="text/event-stream")(scope, receive, send)
+            elif not unknown:
+                await send(message)
+
+        await self._page(scope, receive, quietly)
 
 
 def theme() -> gr.themes.Base:

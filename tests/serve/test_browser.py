@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cutaway.serve.api import create_app
+from cutaway.images import Limits
+from cutaway.serve.api import ServingLimits, create_app
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.examples import Example
 from cutaway.serve.server import running
@@ -272,22 +273,102 @@ def test_camera_picture_is_classified(browser, url) -> None:
         assert answer(page)
 
 
+def test_oversized_picture_is_told_in_plain_words(browser, classifier, pictures_on_disk, tmp_path: Path) -> None:
+    large = tmp_path / "large.png"
+    large.write_bytes(pictures_on_disk[0].read_bytes() + bytes(3000))
+    limits = ServingLimits(image=Limits(max_bytes=3000))
+    with running(create_app(classifier, limits=limits)) as url, opened(browser, url) as page:
+        with page.expect_response("**/upload_progress*"):
+            upload(page, large)
+        toast = page.locator("[data-testid='toast-body']")
+        assert "exceed the maximum allowed size" in toast.inner_text()
+        assert "large.png" in toast.inner_text()
+
+        upload(page, pictures_on_disk[0])
+        assert answer(page)
+
+
+def test_all_can_be_done_by_keyboard_alone(browser, url, pictures_on_disk) -> None:
+    from playwright.sync_api import expect
+
+    with opened(browser, url) as page:
+        page.get_by_role("tab", name="Classify").wait_for()
+        tab_to(page, "Drop an image file here to upload")
+        with page.expect_file_chooser() as chooser:
+            page.keyboard.press("Enter")
+        chooser.value.set_files(pictures_on_disk[0])
+        answer(page)
+
+        tab_to(page, "And why not another?")
+        page.keyboard.press("ArrowDown")
+        page.keyboard.press("Enter")
+        expect(page.locator("#compared-class")).to_be_visible()
+
+        tab_to(page, "Opacity of the heat-map")
+        page.keyboard.press("ArrowRight")
+        expect(page.locator(".cw-opacity-value")).to_have_text("56%")
+
+        tab_to(page, "About")
+        page.keyboard.press("Enter")
+        expect(page.locator("#about")).to_contain_text("How it was checked")
+
+
+def tab_to(page: Any, name: str) -> None:
+    """Presses Tab until the control of that name has the focus, and looks whether that can be seen."""
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        if page.evaluate(NAME_OF_FOCUSED) == name:
+            assert page.evaluate("document.activeElement.matches(':focus-visible')")
+            return
+    raise AssertionError(f"{name} cannot be reached by Tab")
+
+
+def test_every_control_has_a_name(browser, url, pictures_on_disk) -> None:
+    with opened(browser, url) as page:
+        upload(page, pictures_on_disk[0])
+        answer(page)
+        for tab in page.get_by_role("tab").all():
+            tab.click()
+            for control in page.locator("button:visible, a:visible, select:visible, input:visible").all():
+                assert control.evaluate(NAME), control.evaluate("element => element.outerHTML")
+        assert page.evaluate("document.documentElement.lang") == "en"
+        assert page.locator("h1").count() == 1
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(browser, url, pictures_on_disk, scheme: str) -> None:
+def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(
+    browser, url, pictures_on_disk, tmp_path: Path, scheme: str
+) -> None:
+    broken = tmp_path / f"{'long' * 30}.png"
+    broken.write_bytes(b"no picture")
+    texts = {
+        "Classify": (
+            ".cw-title",
+            ".cw-lead",
+            "#hint .cw-note",
+            "#seen figcaption",
+            "#choices [data-testid=block-info]",
+        ),
+        "Many pictures": (".cw-table thead th", ".cw-table td", ".cw-failed td", ".cw-download"),
+        "Feature maps": ("#feature-maps .cw-note", ".cw-tiles figcaption"),
+        "About": (".cw-facts dt", ".cw-facts dd"),
+    }
     with opened(browser, url, 390, 844, scheme) as page:
         upload(page, pictures_on_disk[0])
         answer(page)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        for selector in (".cw-title", ".cw-lead", "#hint .cw-note", "#seen figcaption"):
-            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+        for tab, selectors in texts.items():
+            page.get_by_role("tab", name=tab).click()
+            if tab == "Many pictures":
+                page.locator("#many-files input[type=file]").set_input_files([pictures_on_disk[1], broken])
+            for selector in (*selectors, "[role=tab][aria-selected=true]"):
+                page.locator(selector).first.wait_for()
+                assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
 
-        page.get_by_role("tab", name="About").click()
-        page.locator(".cw-facts").first.wait_for()
 
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        for selector in (".cw-facts dt", ".cw-facts dd"):
-            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
-
+NAME = """(element) => (element.getAttribute('aria-label') || element.innerText
+    || [...(element.labels || [])].map((label) => label.innerText).join(' ') || '').trim()"""
+NAME_OF_FOCUSED = f"() => ({NAME})(document.activeElement)"
 
 # WCAG 2 contrast of an element's text against the nearest background that is not transparent.
 CONTRAST = """(element) => {
