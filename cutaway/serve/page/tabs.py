@@ -31,7 +31,7 @@ class Tab:
     """
 
     title: str
-    fill: Callable[[], None]
+    fill: Callable[[], object]
 
 
 def build(
