@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from cutaway.settings import TrainSettings
 
 _COMPARED = 1000
+_EXAMPLES = 20
+_LAYERS = ["relu1", "relu2"]
 _POLL_S = 0.02
 _MARKER = ".cutaway-demo"
 
@@ -191,7 +193,7 @@ def _export(restored: Restored, dataset: Dataset, run: Path) -> Path:
     from cutaway.evaluation import evaluate
     from cutaway.serve.classifier import Classifier
 
-    exported = export_reference(ExportOptions(reference=str(run)), track=bars)
+    exported = export_reference(ExportOptions(reference=str(run), examples=_EXAMPLES, layers=_LAYERS), track=bars)
     tell(exported)
     result = exported.result
     compared = dataset.test.take(range(min(_COMPARED, len(dataset.test))))

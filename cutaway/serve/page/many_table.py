@@ -93,7 +93,10 @@ def _progress(rows: Sequence[Row], total: int, seconds: float, device: str, left
 def _line(row: Row) -> str:
     name = f'<span class="cw-name">{escape(row.name[:_LONGEST_NAME])}</span>'
     if not row.top:
-        return f'<tr class="cw-failed"><th scope="row">{name}</th><td colspan="3">{escape(row.error)}</td></tr>'
+        return (
+            f'<tr class="cw-failed"><th scope="row">{name}</th><td colspan="2">{escape(row.error)}</td>'
+            '<td class="cw-wide"></td></tr>'
+        )
     best, *others = row.top
     then = ", ".join(f"{escape(score.label)} {percent(score.probability)}" for score in others)
     return (
