@@ -263,6 +263,28 @@ def test_pasted_picture_is_classified(browser, url, pictures_on_disk) -> None:
         assert answer(page)
 
 
+def test_dropped_picture_is_turned_upright_and_classified(browser, url, classifier, fashion_split) -> None:
+    """A phone's picture: turned in the file, and EXIF says how it was held."""
+    file, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees to the right
+    pixels_of_it = fashion_split.image(0)[:, :, 0]
+    Image.fromarray(np.rot90(pixels_of_it)).save(file, "PNG", exif=exif)
+    data = base64.b64encode(file.getvalue()).decode()
+    with opened(browser, url) as page:
+        page.get_by_label("Drop an image file here to upload").evaluate(
+            """(target, data) => {
+                const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+                const transfer = new DataTransfer();
+                transfer.items.add(new File([bytes], "phone.png", {type: "image/png"}));
+                for (const kind of ["dragenter", "dragover", "drop"])
+                    target.dispatchEvent(new DragEvent(kind, {dataTransfer: transfer, bubbles: true}));
+            }""",
+            data,
+        )
+        assert answer(page) == classifier([fashion_split.image(0)])[0].top[0].label
+        np.testing.assert_array_equal(pixels(page, "#seen img"), pixels_of_it)
+
+
 def test_camera_picture_is_classified(browser, url) -> None:
     with opened(browser, url) as page:
         page.get_by_label("Capture from camera").click()

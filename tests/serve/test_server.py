@@ -21,6 +21,7 @@ from cutaway.errors import ServingError
 from cutaway.serve import server
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.page.classify import NO_CLASS
 
 # Answers only once a line comes in on stdin, so that a test decides how long a request is under way.
 PROGRAM = """
@@ -112,7 +113,7 @@ def test_answer_on_an_open_page_still_arrives_after_the_signal(model_path, body)
         path = client.post("/gradio_api/upload", files={"files": ("blue.png", body)}).json()[0]
         with client.stream("GET", "/gradio_api/heartbeat/abc") as heartbeat:
             next(heartbeat.iter_lines())
-            data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, -1]
+            data = [{"path": path, "meta": {"_type": "gradio.FileData"}}, -1, NO_CLASS]
             client.post("/gradio_api/queue/join", json={"data": data, "fn_index": 0, "session_hash": "abc"})
             with client.stream("GET", "/gradio_api/queue/data?session_hash=abc") as stream:
                 lines = (line for line in stream.iter_lines() if line)
