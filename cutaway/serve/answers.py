@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import base64
+from typing import TYPE_CHECKING
 
 from pydantic import BaseModel
 
 from cutaway import heatmaps, images
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.preprocessing.views import view
-from cutaway.serve.classifier import Classifier, Prediction, Score
 from cutaway.serve.metadata import Verification
+
+if TYPE_CHECKING:  # a client of the API has these types, and needs no ONNX Runtime
+    from cutaway.serve.classifier import Classifier, Prediction, Score
 
 
 class ScoreAnswer(BaseModel):

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cutaway.serve.problems import problem
 from cutaway.serve.slots import in_thread
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -40,22 +41,6 @@ _PAGE_POLICY = (
 )
 # What a visitor uploaded is never run, even when it is opened by itself.
 _FILE_POLICY = "default-src 'none'; img-src 'self'; sandbox"
-
-
-def problem(
-    status: int, title: str, detail: str, *, headers: dict[str, str] | None = None, **extensions: object
-) -> JSONResponse:
-    """An error in the form of RFC 9457.
-
-    Args:
-        status: HTTP status code.
-        title: What kind of problem, the same for every occurrence.
-        detail: What is wrong this time and what to do, in plain words.
-        headers: Further headers of the response.
-        extensions: Further members of the body.
-    """
-    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **extensions}
-    return JSONResponse(body, status, headers=headers, media_type="application/problem+json")
 
 
 class Gate:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -12,7 +15,17 @@ import onnxruntime
 
 from cutaway.errors import DeviceError, ServingError
 
-__all__ = ["CUDA", "Provider", "Session", "open_session", "run", "wanted_providers"]
+__all__ = [
+    "CUDA",
+    "Provider",
+    "Session",
+    "Stop",
+    "StoppedError",
+    "open_session",
+    "run",
+    "stoppable",
+    "wanted_providers",
+]
 
 Provider = Literal["auto", "cpu", "cuda"]
 Session: TypeAlias = Any
@@ -21,6 +34,66 @@ Session: TypeAlias = Any
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 
 _LONGEST_REASON = 300
+
+
+class StoppedError(ServingError):
+    """A run was ended before its answer was there, because somebody asked for it."""
+
+    def __init__(self) -> None:
+        super().__init__("The network was stopped before it had an answer.")
+
+
+class Stop:
+    """A wish of another thread that the network stop, in the run it is in and before any further one."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked = False
+        self._running: list[Any] = []
+
+    def ask(self) -> None:
+        """Ends what runs. ONNX Runtime looks between two operators, so it may take the time of one."""
+        with self._lock:
+            self._asked = True
+            for options in self._running:
+                options.terminate = True
+
+    @property
+    def asked(self) -> bool:
+        """Whether somebody asked."""
+        return self._asked
+
+    @contextmanager
+    def options(self) -> Iterator[Any]:
+        """The `RunOptions` of one run.
+
+        Raises:
+            StoppedError: Somebody asked already.
+        """
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = 4
+        with self._lock:
+            if self._asked:
+                raise StoppedError
+            self._running.append(options)
+        try:
+            yield options
+        finally:
+            with self._lock:
+                self._running.remove(options)
+
+
+_STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
+
+
+@contextmanager
+def stoppable(stop: Stop) -> Iterator[None]:
+    """Within this context, in this thread, `stop` ends every run of a network."""
+    token = _STOP.set(stop)
+    try:
+        yield
+    finally:
+        _STOP.reset(token)
 
 
 def wanted_providers(provider: Provider) -> tuple[str, ...]:
@@ -97,13 +170,30 @@ def run(session: Session, outputs: Sequence[str], feed: Mapping[str, npt.NDArray
 
     Raises:
         ServingError: The network does not run, or its answer is not finite.
+        StoppedError: See `stoppable`.
     """
+    stop = _STOP.get()
     try:
-        results: list[npt.NDArray[Any]] = session.run(list(outputs), dict(feed))
+        results = _run(session, outputs, feed, stop)
+    except StoppedError:
+        raise
     except Exception as error:
+        if stop is not None and stop.asked:
+            raise StoppedError from error
         raise ServingError(f"ONNX Runtime could not run the network: {_reason(error)}") from error
     if not all(np.isfinite(result).all() for result in results if np.issubdtype(result.dtype, np.floating)):
         raise ServingError("The network's answer holds values that are not finite.", hint="Its weights may be broken.")
+    return results
+
+
+def _run(
+    session: Session, outputs: Sequence[str], feed: Mapping[str, npt.NDArray[Any]], stop: Stop | None
+) -> list[npt.NDArray[Any]]:
+    if stop is None:
+        unstopped: list[npt.NDArray[Any]] = session.run(list(outputs), dict(feed))
+        return unstopped
+    with stop.options() as options:
+        results: list[npt.NDArray[Any]] = session.run(list(outputs), dict(feed), options)
     return results
 
 

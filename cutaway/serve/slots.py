@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple
 
 from anyio import to_thread
 
 from cutaway.errors import CutawayError
+from cutaway.serve.sessions import Stop, stoppable
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -27,6 +31,15 @@ class BusyError(CutawayError):
         self.retry_after = retry_after
 
 
+class TimeLimitError(CutawayError):
+    """A request took longer than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"The answer took longer than {seconds:g} s, and was stopped.", hint="Send fewer or smaller pictures."
+        )
+
+
 class Slots:
     """A bounded semaphore that refuses instead of letting a queue grow.
 
@@ -34,13 +47,20 @@ class Slots:
         running: Requests at work at once.
         waiting: Requests that may wait for a place beyond those; the next is refused.
         retry_after: Seconds that a refused request is told to wait.
+        time_limit: Seconds that a request may be at work, and as many that it may wait; None for no limit.
     """
 
-    def __init__(self, running: int = 2, waiting: int = 32, *, retry_after: int = 1) -> None:
+    def __init__(
+        self, running: int = 2, waiting: int = 32, *, retry_after: int = 1, time_limit: float | None = None
+    ) -> None:
         if running < 1 or waiting < 0:
             raise ValueError(f"running must be at least 1 and waiting at least 0, not {running} and {waiting}")
+        if time_limit is not None and time_limit <= 0:
+            raise ValueError(f"time_limit must be more than 0 seconds, not {time_limit}")
         self._bound = running + waiting
         self._retry_after = retry_after
+        self._time_limit = time_limit
+        self._threads = ThreadPoolExecutor(running, thread_name_prefix="cutaway-request")
         self._semaphore = asyncio.Semaphore(running)
         self._idle = asyncio.Event()
         self._idle.set()
@@ -51,24 +71,74 @@ class Slots:
         """Requests at work or waiting."""
         return self._taken
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place, waited for in turn.
+    async def run(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """Runs a function that computes in a thread, when a place is free.
+
+        Past its time, or when the caller is cancelled, the network that it runs is told to stop, and the caller goes on
+        at once. The place stays taken until the function has really returned.
 
         Raises:
-            BusyError: Also the places to wait in are taken.
+            BusyError: Every place is taken, also those to wait in, or none became free within the time limit.
+            TimeLimitError: The function took too long.
         """
+        await self._enter()
+        loop, stop = asyncio.get_running_loop(), Stop()
+
+        def leave(_: object) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts places any more
+                loop.call_soon_threadsafe(self._leave)
+
+        def work() -> T:
+            with stoppable(stop):
+                return function(*arguments)
+
+        future = self._threads.submit(contextvars.copy_context().run, work)
+        future.add_done_callback(leave)
+        try:
+            async with asyncio.timeout(self._time_limit) as limit:
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            if not limit.expired() or self._time_limit is None:
+                raise
+            raise TimeLimitError(self._time_limit) from error
+        finally:
+            stop.ask()
+
+    @asynccontextmanager
+    async def place(self) -> AsyncIterator[None]:
+        """A place, waited for in turn, for work that knows its own end.
+
+        Raises:
+            BusyError: As of `run`.
+        """
+        await self._enter()
+        try:
+            yield
+        finally:
+            self._leave()
+
+    async def _enter(self) -> None:
         if self._taken >= self._bound:
             raise BusyError(self._retry_after)
         self._taken += 1
         self._idle.clear()
         try:
-            async with self._semaphore:
-                yield
-        finally:
-            self._taken -= 1
-            if not self._taken:
-                self._idle.set()
+            async with asyncio.timeout(self._time_limit):
+                await self._semaphore.acquire()
+        except BaseException as error:
+            self._count_out()
+            if isinstance(error, TimeoutError):
+                raise BusyError(self._retry_after) from error
+            raise
+
+    def _leave(self) -> None:
+        self._semaphore.release()
+        self._count_out()
+
+    def _count_out(self) -> None:
+        self._taken -= 1
+        if not self._taken:
+            self._idle.set()
 
     async def idle(self) -> None:
         """Returns when nobody is at work or waiting."""

@@ -134,6 +134,46 @@ def model_path(make_model: MakeModel) -> Path:
     return make_model()
 
 
+def _endless_for_white(model: Any) -> None:
+    """A loop that turns once for each picture that is not all white, and some 10^15 times for a white one."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    graph = model.graph
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["go_on"], ["still"]), helper.make_node("Identity", ["before"], ["after"])],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, None),
+        ],
+    )
+    loop = [
+        helper.make_node("ReduceMin", ["mean"], ["darkest"], keepdims=0),
+        helper.make_node("Floor", ["darkest"], ["is_white"]),
+        helper.make_node("Cast", ["is_white"], ["white"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["white", "very_often"], ["many"]),
+        helper.make_node("Add", ["many", "once"], ["turns"]),
+        helper.make_node("Loop", ["turns", "", "mean"], ["looped"], body=body),
+    ]
+    at = next(i for i, node in enumerate(graph.node) if node.op_type == "MatMul")
+    graph.node[at].input[0] = "looped"
+    for node in reversed(loop):
+        graph.node.insert(at, node)
+    graph.initializer.append(numpy_helper.from_array(np.array(10**15), "very_often"))
+    graph.initializer.append(numpy_helper.from_array(np.array(1), "once"))
+
+
+@pytest.fixture(scope="session")
+def endless_model(make_model: MakeModel) -> Path:
+    """A file whose network runs for hours on a white picture, and at once on any other."""
+    return make_model(edit=_endless_for_white)
+
+
 Color = Literal["red", "green", "blue", "grey"]
 
 

@@ -101,7 +101,7 @@ def test_body_without_an_announced_length_is_stopped_while_it_comes_in() -> None
 
 
 async def _problem(_: Any, error: Any) -> Any:
-    from cutaway.serve.gate import problem
+    from cutaway.serve.problems import problem
 
     return problem(413, "Too large", error.detail)
 

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 
 import pytest
 
-from cutaway.serve.slots import BusyError, Slots
+from cutaway.serve.slots import BusyError, Slots, TimeLimitError
 
 
 def test_takes_turns_waits_and_refuses_the_next() -> None:
@@ -74,3 +75,70 @@ def test_idle_returns_only_when_the_last_has_left() -> None:
         await asyncio.wait_for(waiting, 1)
 
     asyncio.run(scenario())
+
+
+def test_what_runs_past_its_time_keeps_its_place_until_it_has_returned() -> None:
+    async def scenario() -> None:
+        slots = Slots(running=1, waiting=0, time_limit=0.05)
+        go_on = threading.Event()
+        with pytest.raises(TimeLimitError, match=r"0\.05 s"):
+            await slots.run(go_on.wait, 30)
+        assert slots.taken == 1
+        with pytest.raises(BusyError):
+            await slots.run(int)
+        go_on.set()
+        await asyncio.wait_for(slots.idle(), 5)
+        assert await slots.run(int, "7") == 7
+        assert slots.taken == 0
+
+    asyncio.run(scenario())
+
+
+def test_a_caller_that_gives_up_leaves_its_place_taken_until_the_work_is_done() -> None:
+    async def scenario() -> None:
+        slots = Slots(running=1)
+        entered, go_on = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def work() -> None:
+            loop.call_soon_threadsafe(entered.set)
+            go_on.wait(30)
+
+        caller = asyncio.create_task(slots.run(work))
+        await entered.wait()
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        assert slots.taken == 1
+        go_on.set()
+        await asyncio.wait_for(slots.idle(), 5)
+
+    asyncio.run(scenario())
+
+
+def test_nobody_waits_longer_than_the_time_limit() -> None:
+    async def scenario() -> None:
+        slots = Slots(running=1, waiting=1, time_limit=0.05)
+        async with slots.place():
+            with pytest.raises(BusyError):
+                await slots.run(int)
+            assert slots.taken == 1
+        assert await slots.run(int, "7") == 7
+
+    asyncio.run(scenario())
+
+
+def test_an_error_of_the_work_comes_through() -> None:
+    async def scenario() -> None:
+        slots = Slots()
+        with pytest.raises(ZeroDivisionError):
+            await slots.run(divmod, 1, 0)
+        with pytest.raises(TimeoutError) as raised:  # its own, and not the limit's
+            await slots.run(_time_out)
+        assert not isinstance(raised.value, TimeLimitError)
+        assert slots.taken == 0
+
+    asyncio.run(scenario())
+
+
+def _time_out() -> None:
+    raise TimeoutError

@@ -1,0 +1,83 @@
+"""Our own routes: `POST /v1/classify` and `GET /v1/model`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, get_args
+
+from fastapi import FastAPI, Query, Request
+from starlette.exceptions import HTTPException
+
+from cutaway.errors import ImageError
+from cutaway.images import Limits, Pixels, decode
+from cutaway.serve.answers import ClassifyAnswer, ModelAnswer, describe_model, describe_prediction
+from cutaway.serve.bodies import Sent, body_schema, pictures_of
+from cutaway.serve.classifier import TOP_CLASS, Classifier
+from cutaway.serve.limits import ServingLimits
+from cutaway.serve.problems import described
+from cutaway.serve.slots import Slots
+
+__all__ = ["add_routes"]
+
+Explain = Literal["none", "overlay", "numbers"]
+
+_MOST_NAMED = 1000
+
+
+def add_routes(app: FastAPI, classifier: Classifier, slots: Slots, limits: ServingLimits) -> None:
+    """Adds `/v1/...` to the application."""
+    last_class = len(classifier.classes) - 1
+    ways_to_explain = get_args(Explain) if classifier.metadata.explains else ("none",)
+    how_to_explain: Explain = Query(
+        "none",
+        description="Heat-map: none, overlay (a PNG laid over the picture), or numbers",
+        json_schema_extra={"enum": list(ways_to_explain)},
+    )
+
+    @app.get("/v1/model", tags=["model"])
+    async def model() -> ModelAnswer:
+        """Classes, preprocessing, metrics, provenance and verification of the network."""
+        return describe_model(classifier)
+
+    @app.post(
+        "/v1/classify",
+        tags=["model"],
+        responses=described(400, 413, 415, 422, 500, 503, 504),
+        openapi_extra={"requestBody": body_schema(limits.max_images)},
+    )
+    async def classify(
+        request: Request,
+        top_k: int = Query(5, ge=1, le=_MOST_NAMED, description="How many classes to name; all, where there are fewer"),
+        explain: Explain = how_to_explain,
+        class_index: int = Query(
+            TOP_CLASS, ge=TOP_CLASS, le=last_class, description="The class to explain; -1 is the top class"
+        ),
+    ) -> ClassifyAnswer:
+        """Classifies one or many pictures: a form with field `images`, JSON with base64, or one picture as the body."""
+        if explain not in ways_to_explain:
+            raise HTTPException(422, "This network was exported without heat-maps: ask with explain=none.")
+        sent = await pictures_of(request, limits.max_images)
+        return await slots.run(_classify, classifier, sent, limits.image, top_k, explain, class_index)
+
+
+def _classify(
+    classifier: Classifier, sent: Sequence[Sent], limits: Limits, top_k: int, explain: Explain, class_index: int
+) -> ClassifyAnswer:
+    pictures = [_decoded(picture, number, limits, len(sent)) for number, picture in enumerate(sent, start=1)]
+    predictions = classifier(pictures, top_k=top_k, explain=explain != "none", class_index=class_index)
+    results = [
+        describe_prediction(prediction, picture, each.name, explain, classifier.metadata.preprocessing)
+        for prediction, picture, each in zip(predictions, pictures, sent, strict=True)
+    ]
+    milliseconds = sum(prediction.milliseconds for prediction in predictions)
+    return ClassifyAnswer(results=results, bundle=classifier.metadata.bundle, milliseconds=milliseconds)
+
+
+def _decoded(picture: Sent, number: int, limits: Limits, count: int) -> Pixels:
+    try:
+        return decode(picture.data, limits=limits)
+    except ImageError as error:
+        if count == 1:
+            raise
+        name = picture.name[:100] if picture.name else f"Picture {number}"
+        raise ImageError(f"{name}: {error.message}", hint=error.hint) from error
