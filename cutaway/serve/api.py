@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
+from pathlib import PurePath
 from typing import Any
 
 from fastapi import FastAPI
@@ -13,7 +15,7 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from cutaway import __version__
-from cutaway.serve import api_v1
+from cutaway.serve import api_v1, api_v2
 from cutaway.serve.answers import StatusAnswer
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.gate import Gate
@@ -31,15 +33,17 @@ def create_app(
     page: bool = True,
     tabs: Sequence[Any] = (),
     hosts: Collection[str] = (),
+    name: str | None = None,
     limits: ServingLimits | None = None,
 ) -> FastAPI:
-    """The whole application: `/v1/...`, `/healthz`, `/readyz`, and Gradio's page at `/`.
+    """The whole application: `/v1/...`, `/v2...`, `/healthz`, `/readyz`, and Gradio's page at `/`.
 
     Args:
         classifier: Loaded and warmed up.
         page: Whether to serve the page too.
         tabs: Further tabs of the page, see `page.build`.
         hosts: Host names that the server answers to, beside those of the loopback.
+        name: Of the model in the Open Inference Protocol; by default its file's, without the ending.
         limits: How much one request may ask for.
     """
     limits = limits or ServingLimits()
@@ -60,6 +64,7 @@ def create_app(
     handle_errors(app)
     _add_health(app)
     api_v1.add_routes(app, classifier, slots, limits)
+    api_v2.add_routes(app, classifier, name or model_name(classifier.file_name), slots, limits)
     _refuse_other_methods(app)
     if page:
         upload_folder()  # before Gradio is imported: it reads its folder from the environment
@@ -68,11 +73,16 @@ def create_app(
         from cutaway.serve.page_mount import mount
 
         mount(app, lambda: build(classifier, tabs, slots=slots, limits=limits.image), limits.image)
-    own_routes = ["/v1/model", "/v1/classify", "/healthz", "/readyz", "/openapi.json"]
+    own_routes = ["/v1/model", "/v1/classify", "/v2", "/v2/", "/healthz", "/readyz", "/openapi.json"]
     app.add_middleware(
         Gate, hosts=hosts, max_body_bytes=limits.max_body_bytes, own_routes=own_routes, before_upload=make_room
     )
     return app
+
+
+def model_name(file_name: str) -> str:
+    """What the model in a file is called where a name must fit into an address."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(file_name).stem).strip("-.") or "model"
 
 
 @asynccontextmanager

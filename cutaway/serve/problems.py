@@ -16,6 +16,7 @@ from cutaway.errors import CutawayError, ImageError, SettingsError
 from cutaway.serve.answers import Problem
 from cutaway.serve.sessions import StoppedError
 from cutaway.serve.slots import BusyError, TimeLimitError
+from cutaway.serve.wire_tensors import ProtocolError
 
 __all__ = ["described", "handle_errors", "problem"]
 
@@ -67,6 +68,8 @@ def handle_errors(app: FastAPI) -> None:
             return _answer(request, 503, "Busy", str(error), {"Retry-After": str(error.retry_after)})
         if isinstance(error, TimeLimitError | StoppedError):
             return _answer(request, 504, "Time limit", str(error))
+        if isinstance(error, ProtocolError):
+            return _answer(request, 400, "Bad request", str(error))
         if isinstance(error, ImageError):
             return _answer(request, 422, "The picture cannot be used", str(error))
         if isinstance(error, SettingsError):
