@@ -9,6 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -18,8 +19,10 @@ from cutaway import __version__
 from cutaway.serve import api_v1, api_v2
 from cutaway.serve.answers import StatusAnswer
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.docs_page import docs_page
 from cutaway.serve.gate import Gate
 from cutaway.serve.limits import ServingLimits
+from cutaway.serve.observing import Failures, Metrics, Observer
 from cutaway.serve.problems import described, handle_errors, problem
 from cutaway.serve.slots import Slots
 from cutaway.serve.uploads import make_room, upload_folder
@@ -36,7 +39,7 @@ def create_app(
     name: str | None = None,
     limits: ServingLimits | None = None,
 ) -> FastAPI:
-    """The whole application: `/v1/...`, `/v2...`, `/healthz`, `/readyz`, and Gradio's page at `/`.
+    """The whole application: `/v1/...`, `/v2...`, `/healthz`, `/readyz`, `/metrics`, `/docs`, and Gradio's page at `/`.
 
     Args:
         classifier: Loaded and warmed up.
@@ -52,7 +55,7 @@ def create_app(
         title="cutaway",
         version=__version__,
         summary=f"Classify pictures with {classifier.metadata.network}",
-        docs_url=None,  # its scripts would come from another machine
+        docs_url=None,  # its scripts would come from another machine; ours has none
         redoc_url=None,
         openapi_url="/openapi.json",
         # Not by somebody's environment variables: what is measured goes where the person running it says.
@@ -61,11 +64,13 @@ def create_app(
     )
     app.state.classifier, app.state.limits, app.state.slots = classifier, limits, slots
     app.state.ready = False
+    metrics = Metrics(classifier, slots)
     handle_errors(app)
     _add_health(app)
     api_v1.add_routes(app, classifier, slots, limits)
     api_v2.add_routes(app, classifier, name or model_name(classifier.file_name), slots, limits)
-    _refuse_other_methods(app)
+    _add_descriptions(app, metrics)
+    own_routes = _refuse_other_methods(app)
     if page:
         upload_folder()  # before Gradio is imported: it reads its folder from the environment
         # Gradio takes seconds to import, and an API alone does without it.
@@ -73,10 +78,15 @@ def create_app(
         from cutaway.serve.page_mount import mount
 
         mount(app, lambda: build(classifier, tabs, slots=slots, limits=limits.image), limits.image)
-    own_routes = ["/v1/model", "/v1/classify", "/v2", "/v2/", "/healthz", "/readyz", "/openapi.json"]
+    app.add_middleware(Failures)  # the innermost: whatever goes out passes the others
     app.add_middleware(
-        Gate, hosts=hosts, max_body_bytes=limits.max_body_bytes, own_routes=own_routes, before_upload=make_room
+        Gate,
+        hosts=hosts,
+        max_body_bytes=limits.max_body_bytes,
+        own_routes=[*own_routes, "/v2/"],
+        before_upload=make_room,
     )
+    app.add_middleware(Observer, metrics=metrics, routes=own_routes)
     return app
 
 
@@ -106,22 +116,37 @@ def _add_health(app: FastAPI) -> None:
         return StatusAnswer(status="ready")
 
 
+def _add_descriptions(app: FastAPI, metrics: Metrics) -> None:
+    @app.get("/metrics", tags=["health"], response_class=PlainTextResponse)
+    async def exposed() -> Response:
+        """What was counted and measured since the start, as Prometheus reads it."""
+        return metrics.exposition()
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(docs_page(app.openapi()))
+
+
 class _OtherMethods:
     """Answers for the methods that a path does not take: the page, mounted at /, would say 404."""
 
-    def __init__(self, methods: Collection[str]) -> None:
+    def __init__(self, path: str, methods: Collection[str]) -> None:
+        self.path = path
         self._methods = ", ".join(sorted(methods))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["route"] = self  # as FastAPI does, for whoever counts
         detail = f"{scope['method'][:20]} is not taken here, but {self._methods}."
         refusal = problem(405, "Method not allowed", detail, path=scope["path"], headers={"Allow": self._methods})
         await refusal(scope, receive, send)
 
 
-def _refuse_other_methods(app: FastAPI) -> None:
+def _refuse_other_methods(app: FastAPI) -> list[str]:
+    """Adds what answers for other methods; returns the paths of all routes, with their parameters in braces."""
     methods: dict[str, set[str]] = {}
     for route in app.routes:
         if isinstance(route, Route | APIRoute):
             methods.setdefault(route.path, set()).update(route.methods or ())
     for path, taken in methods.items():
-        app.router.routes.append(Route(path, _OtherMethods(taken), include_in_schema=False))
+        app.router.routes.append(Route(path, _OtherMethods(path, taken), include_in_schema=False))
+    return list(methods)

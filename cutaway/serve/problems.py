@@ -77,10 +77,6 @@ def handle_errors(app: FastAPI) -> None:
         _LOG.error("the network could not answer: %s", error)
         return _answer(request, 500, "The network could not answer", str(error))
 
-    @app.exception_handler(Exception)
-    async def unexpected(request: Request, error: Exception) -> JSONResponse:
-        return _answer(request, 500, "Internal error", "Something went wrong in the server. Its log says more.")
-
 
 def _answer(
     request: Request, status: int, title: str, detail: str, headers: dict[str, str] | None = None

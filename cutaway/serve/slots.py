@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import contextvars
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -48,6 +49,9 @@ class Slots:
         waiting: Requests that may wait for a place beyond those; the next is refused.
         retry_after: Seconds that a refused request is told to wait.
         time_limit: Seconds that a request may be at work, and as many that it may wait; None for no limit.
+
+    Attributes:
+        on_done: Called with the seconds that each request was at work.
     """
 
     def __init__(
@@ -60,11 +64,17 @@ class Slots:
         self._bound = running + waiting
         self._retry_after = retry_after
         self._time_limit = time_limit
+        self.on_done: Callable[[float], None] = _ignore
         self._threads = ThreadPoolExecutor(running, thread_name_prefix="cutaway-request")
         self._semaphore = asyncio.Semaphore(running)
         self._idle = asyncio.Event()
         self._idle.set()
         self._taken = 0
+
+    @property
+    def bound(self) -> int:
+        """Places to work and to wait in."""
+        return self._bound
 
     @property
     def taken(self) -> int:
@@ -82,9 +92,10 @@ class Slots:
             TimeLimitError: The function took too long.
         """
         await self._enter()
-        loop, stop = asyncio.get_running_loop(), Stop()
+        loop, stop, began = asyncio.get_running_loop(), Stop(), time.perf_counter()
 
         def leave(_: object) -> None:
+            self.on_done(time.perf_counter() - began)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts places any more
                 loop.call_soon_threadsafe(self._leave)
 
@@ -112,9 +123,11 @@ class Slots:
             BusyError: As of `run`.
         """
         await self._enter()
+        began = time.perf_counter()
         try:
             yield
         finally:
+            self.on_done(time.perf_counter() - began)
             self._leave()
 
     async def _enter(self) -> None:
@@ -152,6 +165,10 @@ async def in_thread(function: Callable[[*Arguments], T], *arguments: *Arguments)
     function returns, however long that takes.
     """
     return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
+
+
+def _ignore(_: float) -> None:
+    """Nobody measures."""
 
 
 def _seconds(count: int) -> str:
