@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
+from cutaway.cli import complain
 from cutaway.cli.arguments import parse
 from cutaway.cli.classifying import ClassifierOptions, Classifying, load_classifier
 from cutaway.cli.served_runs import ServedRun, is_reference, prepare
 from cutaway.cli.terminal import say
 from cutaway.errors import SettingsError
+from cutaway.images import Limits
+
+if TYPE_CHECKING:
+    from cutaway.serve.limits import ServingLimits
 
 
 @dataclass(frozen=True)
@@ -31,7 +38,33 @@ class ServeOptions:
     page: bool = True
     """With the page, or the HTTP API alone."""
     allowed_hosts: tuple[str, ...] = ()
-    """Further host names that requests may name."""
+    """Further host names that requests may name, such as the one that a proxy shows."""
+    api_key_file: Path | None = None
+    """File with API keys, one a line; the API asks for one, and the page for a login with one."""
+    cors_origins: tuple[str, ...] = ()
+    """Foreign web pages whose scripts may use the API, as https://name."""
+    root_path: str = ""
+    """Path under which a proxy shows the server, as /classify."""
+    tls_cert: Path | None = None
+    """PEM file of a certificate: the server then speaks HTTPS."""
+    tls_key: Path | None = None
+    """PEM file of its private key."""
+    name: str | None = None
+    """Of the model in the Open Inference Protocol; by default its file's."""
+    max_mb: float = 64.0
+    """Megabytes (2**20 bytes) of one request, and of one picture."""
+    max_megapixels: float = 100.0
+    """Of one picture."""
+    max_images: int = 32
+    """Pictures in one request."""
+    concurrency: int = 2
+    """Requests that use the network at once, of the page and the API together."""
+    queue: int = 32
+    """Requests that may wait beyond those; further ones are told to come back."""
+    time_limit: float = 60.0
+    """Seconds that a request may use the network; then it is stopped."""
+    log_requests: bool = False
+    """Write a line of JSON for each request to stderr, without anything of the pictures."""
     allow_code: tuple[str, ...] = ()
     """Of a run: modules of your own that a network python:MODULE:FACTORY may be imported from."""
     classifying: Classifying = field(default_factory=ClassifierOptions)
@@ -46,21 +79,79 @@ def serve_file(options: ServeOptions) -> None:
     """Loads the file and serves it; says where once it really listens."""
     if not 0 <= options.port <= 65535:
         raise SettingsError(f"--port must lie between 0 and 65535, not {options.port}.", hint="0 takes a free one.")
+    if (options.tls_cert is None) != (options.tls_key is None):
+        raise SettingsError("--tls-cert and --tls-key belong together.", hint="Give both or none.")
+    limits = _limits(options)
     from cutaway.serve.api import create_app
-    from cutaway.serve.server import serve
+    from cutaway.serve.keys import read_keys
+    from cutaway.serve.observing import log_requests
+    from cutaway.serve.server import Tls, check_tls, serve
 
+    keys = None if options.api_key_file is None else read_keys(options.api_key_file)
+    tls = None if options.tls_cert is None or options.tls_key is None else Tls(options.tls_cert, options.tls_key)
+    if tls is not None:
+        check_tls(tls)
     served = ServedRun(options.model)
     if is_reference(options.model):
         served = prepare(str(options.model), allow_code=options.allow_code, page=options.page)
     classifier = load_classifier(served.model, options.classifying)
     public = options.host not in ("127.0.0.1", "localhost", "::1")
-    hosts = [*options.allowed_hosts, options.host, *([socket.gethostname()] if public else [])]
-    app = create_app(classifier, page=options.page, tabs=served.tabs, hosts=hosts)
+    app = create_app(
+        classifier,
+        page=options.page,
+        tabs=served.tabs,
+        hosts=[*options.allowed_hosts, options.host, *([socket.gethostname()] if public else [])],
+        name=options.name,
+        limits=limits,
+        keys=keys,
+        origins=options.cors_origins,
+        root_path=options.root_path,
+    )
     if public:
-        print("Other machines can reach this server, and nothing asks them for a key.", file=sys.stderr)
+        _warn(keys is not None, tls is not None)
+    if options.log_requests:
+        log_requests(sys.stderr)
     serve(
         app,
         host=options.host,
         port=options.port,
         on_ready=lambda url: say(f"serving {served.model} on {url} (Ctrl+C stops it)"),
+        tls=tls,
     )
+
+
+def _limits(options: ServeOptions) -> ServingLimits:
+    positive = {
+        "--max-mb": options.max_mb,
+        "--max-megapixels": options.max_megapixels,
+        "--max-images": options.max_images,
+        "--concurrency": options.concurrency,
+        "--time-limit": options.time_limit,
+    }
+    for name, value in positive.items():
+        if not 0 < value < math.inf:
+            raise SettingsError(f"{name} must be more than 0, not {value}.")
+    if options.queue < 0:
+        raise SettingsError(f"--queue must be at least 0, not {options.queue}.")
+    from cutaway.serve.limits import ServingLimits
+
+    max_bytes = int(options.max_mb * 2**20)
+    return ServingLimits(
+        max_body_bytes=max_bytes,
+        max_images=options.max_images,
+        image=Limits(max_bytes=max_bytes, max_pixels=int(options.max_megapixels * 1e6)),
+        running=options.concurrency,
+        waiting=options.queue,
+        time_limit=options.time_limit,
+    )
+
+
+def _warn(has_keys: bool, has_tls: bool) -> None:
+    """Says what a server that other machines can reach leaves open."""
+    if not has_keys:
+        complain("Other machines can reach this server, and nothing asks them for a key.", "Give --api-key-file FILE.")
+    elif not has_tls:
+        complain(
+            "Keys and pictures cross the network unencrypted.",
+            "Give --tls-cert and --tls-key, or put a proxy in front.",
+        )

@@ -1,4 +1,4 @@
-"""What every request passes before anything reads it: host, origin, body size, Gradio's open doors, headers.
+"""What every request passes before anything reads it: host, origin, key, body size, Gradio's open doors, headers.
 
 Pure ASGI, so that a body is counted while it comes in, also on Gradio's routes, and streams stay streams.
 """
@@ -13,10 +13,12 @@ from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cutaway.serve.keys import Keys
 from cutaway.serve.problems import problem
+from cutaway.serve.root_path import route_path
 from cutaway.serve.slots import in_thread
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -30,6 +32,8 @@ _GRADIO_ROUTES = re.compile(
     r"|/gradio_api/heartbeat/[A-Za-z0-9]+"
     r"|/gradio_api/file=/.+"
 )
+_LOGIN = "/login"
+WITHOUT_KEY = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", _LOGIN})
 _UPLOAD = "/gradio_api/upload"
 _UPLOADED_FILE = "/gradio_api/file="
 
@@ -44,12 +48,15 @@ _FILE_POLICY = "default-src 'none'; img-src 'self'; sandbox"
 
 
 class Gate:
-    """Refuses foreign hosts and origins, bodies that are too large, and Gradio's routes that the page does not use.
+    """Refuses foreign hosts and origins, wrong keys, large bodies, and Gradio's routes that the page does not use.
 
     Args:
         app: The application behind the gate.
         hosts: Names that the server answers to, beside this machine's own loopback names. Addresses in numbers are
-            always answered: only a name can be pointed here by somebody else's name server.
+            always answered: only a name can be pointed here by somebody else's name server. Pages of these names are
+            not foreign, so that a proxy may hand on another Host.
+        origins: Foreign pages that may use `own_routes`, as `https://name`.
+        keys: Without one of them nothing is answered but whether the server lives and is ready; None asks for none.
         max_body_bytes: Of one request.
         own_routes: Paths, and prefixes ending in a slash, of the application that are not Gradio's.
         before_upload: Called in a thread before each upload to the page.
@@ -60,12 +67,17 @@ class Gate:
         app: ASGIApp,
         *,
         hosts: Collection[str] = (),
+        origins: Collection[str] = (),
+        keys: Keys | None = None,
         max_body_bytes: int,
         own_routes: Collection[str],
         before_upload: Callable[[], None] | None = None,
     ) -> None:
         self._app = app
-        self._hosts = LOCAL_HOSTS | {host.lower() for host in hosts}
+        self._named_hosts = frozenset(host.lower() for host in hosts)
+        self._hosts = LOCAL_HOSTS | self._named_hosts
+        self._origins = frozenset(origins)
+        self._keys = keys
         self._max_body_bytes = max_body_bytes
         self._before_upload = before_upload
         self._exact = frozenset(own_routes)
@@ -79,34 +91,41 @@ class Gate:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        refusal = self._refusal(scope)
+        path = route_path(scope)
+        refusal = self._refusal(scope, path)
         if refusal is not None:
-            await refusal(scope, receive, _with_headers(send, scope["path"]))
+            await refusal(scope, receive, _with_headers(send, path))
             return
-        if self._before_upload is not None and scope["path"] == _UPLOAD:
+        if self._before_upload is not None and path == _UPLOAD:
             await in_thread(self._before_upload)
-        await self._app(scope, _counted(receive, self._max_body_bytes), _with_headers(send, scope["path"]))
+        await self._app(scope, _counted(receive, self._max_body_bytes), _with_headers(send, path))
 
-    def _refusal(self, scope: Scope) -> JSONResponse | None:
+    def _refusal(self, scope: Scope, path: str) -> Response | None:
         headers = Headers(scope=scope)
         host = headers.get("host", "")
         if len(headers.getlist("host")) != 1 or not self._answers_to(host):
             detail = f"This server does not answer for the host {host[:100]!r}. Name it when starting the server."
-            return problem(400, "Unknown host", detail)
+            return problem(400, "Unknown host", detail, path=path)
+        is_own = path in self._exact or path.startswith(self._prefixes)
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            return problem(403, "Foreign origin", f"Pages of {origin[:100]!r} may not use this server.")
+        if origin is not None and not self._is_welcome(origin, host, is_own):
+            return problem(403, "Foreign origin", f"Pages of {origin[:100]!r} may not use this server.", path=path)
+        if self._keys is not None and path not in WITHOUT_KEY and not self._keys.admit(headers):
+            return _key_needed(scope, path, headers)
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
-            return problem(400, "Bad request", "Content-Length is not a number.")
+            return problem(400, "Bad request", "Content-Length is not a number.", path=path)
         if int(length[:19]) > self._max_body_bytes:
-            refused = problem(413, HTTPStatus(413).phrase, too_large(self._max_body_bytes))
+            refused = problem(413, HTTPStatus(413).phrase, too_large(self._max_body_bytes), path=path)
             refused.headers["connection"] = "close"
             return refused
-        path = scope["path"]
-        if path in self._exact or path.startswith(self._prefixes) or _GRADIO_ROUTES.fullmatch(path):
+        if is_own or _GRADIO_ROUTES.fullmatch(path):
             return None
-        return problem(404, "Not found", f"There is nothing at {path[:200]!r}.")
+        return problem(404, "Not found", f"There is nothing at {path[:200]!r}.", path=path)
+
+    def _is_welcome(self, origin: str, host: str, is_own: bool) -> bool:
+        name = urlsplit(origin).netloc.lower()
+        return name == host.lower() or name in self._named_hosts or (is_own and origin in self._origins)
 
     def _answers_to(self, host: str) -> bool:
         try:
@@ -120,6 +139,14 @@ class Gate:
         except ValueError:
             return False
         return True
+
+
+def _key_needed(scope: Scope, path: str, headers: Headers) -> Response:
+    """A browser that opens a page is led to where it can give a key."""
+    if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
+        return RedirectResponse(f"{scope.get('root_path', '')}/login", 303)
+    detail = "This server asks for a key: send it as Authorization: Bearer KEY."
+    return problem(401, "Key needed", detail, path=path, headers={"WWW-Authenticate": "Bearer"})
 
 
 def too_large(max_body_bytes: int) -> str:
@@ -148,13 +175,14 @@ def _with_headers(send: Send, path: str) -> Send:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
             headers["x-content-type-options"] = "nosniff"
-            headers["referrer-policy"] = "no-referrer"
+            # Without a referrer, a browser would not name the origin of a form that it sends either.
+            headers["referrer-policy"] = "same-origin" if path == _LOGIN else "no-referrer"
             headers["x-frame-options"] = "DENY"
             headers["cross-origin-opener-policy"] = "same-origin"
             headers["cross-origin-resource-policy"] = "same-origin"
             headers["permissions-policy"] = "camera=(self), microphone=(), geolocation=()"
             headers["content-security-policy"] = _FILE_POLICY if path.startswith(_UPLOADED_FILE) else _PAGE_POLICY
-            if path.startswith(("/v1/", _UPLOADED_FILE)):
+            if path.startswith(("/v1/", "/v2/", _LOGIN, _UPLOADED_FILE)):
                 headers["cache-control"] = "no-store"
         await send(message)
 

@@ -21,6 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.problems import problem
+from cutaway.serve.root_path import route_path
 from cutaway.serve.slots import Slots
 
 __all__ = ["Failures", "Metrics", "Observer", "log_requests"]
@@ -158,7 +159,7 @@ class Failures:
                 raise  # uvicorn logs it and closes the connection
             _LOG.exception("a request failed", extra={"fields": {"request_id": scope.get("request_id")}})
             detail = "Something went wrong in the server. Its log says more."
-            await problem(500, "Internal error", detail, path=scope["path"])(scope, receive, send)
+            await problem(500, "Internal error", detail, path=route_path(scope))(scope, receive, send)
 
 
 class JsonLines(logging.Formatter):

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from cutaway.errors import CutawayError, ImageError, SettingsError
 from cutaway.serve.answers import Problem
+from cutaway.serve.root_path import route_path
 from cutaway.serve.sessions import StoppedError
 from cutaway.serve.slots import BusyError, TimeLimitError
 from cutaway.serve.wire_tensors import ProtocolError
@@ -81,4 +82,4 @@ def handle_errors(app: FastAPI) -> None:
 def _answer(
     request: Request, status: int, title: str, detail: str, headers: dict[str, str] | None = None
 ) -> JSONResponse:
-    return problem(status, title, detail, path=request.url.path, headers=headers)
+    return problem(status, title, detail, path=route_path(request.scope), headers=headers)

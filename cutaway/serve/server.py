@@ -7,9 +7,12 @@ import contextlib
 import errno
 import signal
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import FrameType
+from typing import NamedTuple
 
 import uvicorn
 from fastapi import FastAPI
@@ -17,10 +20,22 @@ from fastapi import FastAPI
 from cutaway.errors import ServingError
 from cutaway.serve.slots import Slots
 
-__all__ = ["running", "serve"]
+__all__ = ["Tls", "running", "serve"]
 
 DRAIN_SECONDS = 20.0
 _START_SECONDS = 60.0
+
+
+class Tls(NamedTuple):
+    """What an encrypted server shows and keeps.
+
+    Attributes:
+        certificate: PEM file of the certificate and those that vouch for it.
+        key: PEM file of its private key.
+    """
+
+    certificate: Path
+    key: Path
 
 
 def serve(
@@ -30,6 +45,7 @@ def serve(
     *,
     on_ready: Callable[[str], None] | None = None,
     drain_seconds: float = DRAIN_SECONDS,
+    tls: Tls | None = None,
 ) -> signal.Signals | None:
     """Serves until SIGTERM or SIGINT, then answers what was accepted and returns. A second SIGINT does not wait.
 
@@ -39,21 +55,30 @@ def serve(
         port: 0 takes a free one.
         on_ready: Called once with the address for a browser, when the server really listens.
         drain_seconds: How long accepted requests may take after the signal, before they are cancelled.
+        tls: Certificate and key; without them the server speaks plain HTTP.
 
     Returns:
         The signal that ended it; the process ends as its caller likes.
 
     Raises:
-        ServingError: The address cannot be listened on.
+        ServingError: The address cannot be listened on, or the certificate cannot be used.
     """
-    server = _Server(app, bind(host, port), host, on_ready, drain_seconds)
+    if tls is not None:
+        check_tls(tls)
+    server = _Server(app, bind(host, port), host, on_ready, drain_seconds, tls)
     server.run()
     return server.ended_by
 
 
 @contextlib.contextmanager
-def running(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+def running(app: FastAPI, host: str = "127.0.0.1", port: int = 0, *, tls: Tls | None = None) -> Iterator[str]:
     """Serves in a thread for as long as the context lasts, for tests and notebooks.
+
+    Args:
+        app: Of `create_app`.
+        host: Address to listen on.
+        port: 0 takes a free one.
+        tls: As of `serve`.
 
     Yields:
         The address for a browser, once the server listens.
@@ -71,7 +96,9 @@ def running(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
         finally:
             listening.set()
 
-    server = _Server(app, bind(host, port), host, note, DRAIN_SECONDS)
+    if tls is not None:
+        check_tls(tls)
+    server = _Server(app, bind(host, port), host, note, DRAIN_SECONDS, tls)
     thread = threading.Thread(target=run, name="cutaway server")
     thread.start()
     try:
@@ -82,6 +109,26 @@ def running(app: FastAPI, host: str = "127.0.0.1", port: int = 0) -> Iterator[st
     finally:
         server.should_exit = True
         thread.join()
+
+
+def check_tls(tls: Tls) -> None:
+    """Refuses files that are no certificate and its key, in words and before anything listens.
+
+    Raises:
+        ServingError: They cannot be read, are not PEM, need a password, or don't belong together.
+    """
+    for file in tls:
+        if not file.is_file():
+            raise ServingError(f"There is no file {file}.", hint="Give the certificate and its key as PEM files.")
+    try:
+        # An empty password is never the right one, and keeps OpenSSL from asking for it on the terminal.
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(tls.certificate, tls.key, password="")
+    except (ssl.SSLError, OSError) as error:
+        said = error.strerror or "they are not PEM"
+        raise ServingError(
+            f"{tls.certificate} and {tls.key} cannot be used: {said}.",
+            hint="Give a certificate chain and its key as PEM files, the key without a password.",
+        ) from error
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -129,6 +176,7 @@ class _Server(uvicorn.Server):
         host: str,
         on_ready: Callable[[str], None] | None,
         drain_seconds: float,
+        tls: Tls | None,
     ) -> None:
         config = uvicorn.Config(
             app,
@@ -140,6 +188,8 @@ class _Server(uvicorn.Server):
             proxy_headers=False,
             # uvicorn takes whole seconds only by its annotation; it hands them to asyncio.wait_for.
             timeout_graceful_shutdown=drain_seconds,  # type: ignore[arg-type]
+            ssl_certfile=None if tls is None else tls.certificate,
+            ssl_keyfile=None if tls is None else tls.key,
         )
         super().__init__(config)
         self.ended_by: signal.Signals | None = None
@@ -148,6 +198,7 @@ class _Server(uvicorn.Server):
         self._host = host
         self._on_ready = on_ready
         self._drain_seconds = drain_seconds
+        self._scheme = "http" if tls is None else "https"
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         try:
@@ -160,7 +211,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
         if self.started and self._on_ready is not None:
-            self._on_ready(_address(self._host, self._listener.getsockname()[1]))
+            self._on_ready(_address(self._host, self._listener.getsockname()[1], self._scheme))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._app.state.ready = False
@@ -199,8 +250,8 @@ class _Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
 
-def _address(host: str, port: int) -> str:
+def _address(host: str, port: int, scheme: str = "http") -> str:
     """For a browser on this machine, whatever was bound."""
     if host in ("0.0.0.0", "", "::"):  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
