@@ -87,7 +87,7 @@ def body_schema(max_images: int) -> dict[str, Any]:
     """The request body as OpenAPI describes it."""
     many = {"type": "array", "minItems": 1, "maxItems": max_images}
     files = many | {"items": {"type": "string", "format": "binary"}}
-    in_base64 = many | {"items": {"type": "string", "format": "byte", "contentEncoding": "base64"}}
+    in_base64 = many | {"items": {"type": "string", "minLength": 1, "format": "byte", "contentEncoding": "base64"}}
     raw = {"schema": {"type": "string", "format": "binary"}}
     return {
         "required": True,
