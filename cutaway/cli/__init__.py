@@ -80,7 +80,7 @@ _OPTIONAL = frozenset(
         "onnx",
         "onnxscript",
     }
-    | {"onnxruntime", "gradio", "fastapi", "uvicorn", "multipart"}
+    | {"onnxruntime", "gradio", "fastapi", "starlette", "uvicorn", "multipart", "httpx", "prometheus_client"}
 )
 _EXTRAS = {
     "train": "train",

@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from cutaway.serve.api import create_app
     from cutaway.serve.classifier import Classifier, Prediction, Score
+    from cutaway.serve.client import Client
     from cutaway.serve.examples import Example, examples_of
     from cutaway.serve.export import ExportResult, export_module, verify_file
     from cutaway.serve.metadata import Metadata
 
 __all__ = [
     "Classifier",
+    "Client",
     "Example",
     "ExportResult",
     "Metadata",
@@ -30,6 +32,7 @@ __all__ = [
 
 _HOMES = {
     "Classifier": "cutaway.serve.classifier",
+    "Client": "cutaway.serve.client",
     "Example": "cutaway.serve.examples",
     "ExportResult": "cutaway.serve.export",
     "Metadata": "cutaway.serve.metadata",
