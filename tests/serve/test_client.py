@@ -89,7 +89,7 @@ def test_what_cannot_be_sent_is_told_before(client, tmp_path) -> None:
 
 @pytest.mark.parametrize("url", ["127.0.0.1:7860", "ftp://x", "", "http://[", "http://a b"])
 def test_what_is_no_address_is_told(url) -> None:
-    with pytest.raises(ServingError, match="not the address|No server"), Client(url) as client:
+    with pytest.raises(ServingError, match=r"not the address|No server"), Client(url) as client:
         client.model()
 
 
