@@ -167,6 +167,18 @@ def test_impossible_address_is_told_in_a_sentence(host: str, port: int, words: s
         server.bind(host, port)
 
 
+def test_answers_are_sent_at_once(model_path) -> None:
+    """The head and the body of an answer are two writes, and the second once waited for the first's acknowledgement."""
+    with server.running(create_app(Classifier(model_path), page=False)) as url, httpx.Client(base_url=url) as client:
+        client.get("/healthz")
+        seconds = []
+        for _ in range(15):
+            began = time.perf_counter()
+            client.get("/healthz")
+            seconds.append(time.perf_counter() - began)
+    assert min(seconds) < 0.03
+
+
 def test_address_is_one_that_a_browser_on_this_machine_opens() -> None:
     assert server._address("0.0.0.0", 80) == "http://127.0.0.1:80"
     assert server._address("::1", 80) == "http://[::1]:80"
