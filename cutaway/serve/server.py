@@ -140,11 +140,10 @@ def bind(host: str, port: int) -> socket.socket:
     if not 0 <= port <= 65535:
         raise ServingError(f"The port must lie between 0 and 65535, not {port}.")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError) as error:
         raise ServingError(f"{host!r} is not a host name or address.", hint="Use 127.0.0.1 or 0.0.0.0.") from error
+    family, kind, protocol, _, address = found[0]
     listener = socket.socket(family, kind, protocol)
     try:
         # Or the second part of every answer waits 40 ms for the first one to be acknowledged.
