@@ -62,7 +62,7 @@ class ServeOptions:
     queue: int = 32
     """Requests that may wait beyond those; further ones are told to come back."""
     time_limit: float = 60.0
-    """Seconds that a request may use the network; then it is stopped."""
+    """Seconds that a request may use the network; then it is stopped. It may take as many to arrive."""
     log_requests: bool = False
     """Write a line of JSON for each request to stderr, without anything of the pictures."""
     allow_code: tuple[str, ...] = ()

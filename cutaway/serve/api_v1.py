@@ -42,7 +42,7 @@ def add_routes(app: FastAPI, classifier: Classifier, slots: Slots, limits: Servi
     @app.post(
         "/v1/classify",
         tags=["model"],
-        responses=described(400, 413, 415, 422, 500, 503, 504),
+        responses=described(400, 408, 413, 415, 422, 500, 503, 504),
         openapi_extra={"requestBody": body_schema(limits.max_images)},
     )
     async def classify(
@@ -56,8 +56,9 @@ def add_routes(app: FastAPI, classifier: Classifier, slots: Slots, limits: Servi
         """Classifies one or many pictures: a form with field `images`, JSON with base64, or one picture as the body."""
         if explain not in ways_to_explain:
             raise HTTPException(422, "This network was exported without heat-maps: ask with explain=none.")
-        sent = await pictures_of(request, limits.max_images)
-        return await slots.run(_classify, classifier, sent, limits.image, top_k, explain, class_index)
+        async with slots.admission() as admission:
+            sent = await admission.receive(pictures_of(request, limits.max_images))
+            return await admission.run(_classify, classifier, sent, limits.image, top_k, explain, class_index)
 
 
 def _classify(

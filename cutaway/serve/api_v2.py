@@ -47,7 +47,7 @@ _BYTES = {"application/octet-stream": {"schema": {"type": "string", "format": "b
 _INFER: dict[str, Any] = {
     "tags": _TAGS,
     "response_model": InferAnswer,
-    "responses": {**described(400, 404, 413, 415, 422, 500, 503, 504), 200: {"content": _BYTES}},
+    "responses": {**described(400, 404, 408, 413, 415, 422, 500, 503, 504), 200: {"content": _BYTES}},
     "openapi_extra": {
         "requestBody": {
             "required": True,
@@ -189,7 +189,9 @@ def add_routes(app: FastAPI, classifier: Classifier, name: str, slots: Slots, li
     async def infer(request: Request) -> Response:
         refuse_encoding(request)
         length = _header_length(request)
-        body, header = await slots.run(_infer, classifier, name, await request.body(), length, limits)
+        async with slots.admission() as admission:
+            sent = await admission.receive(request.body())
+            body, header = await admission.run(_infer, classifier, name, sent, length, limits)
         if header is None:
             return Response(body, media_type="application/json")
         return Response(body, media_type="application/octet-stream", headers={_HEADER_LENGTH: str(header)})

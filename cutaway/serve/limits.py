@@ -19,7 +19,8 @@ class ServingLimits:
         image: Bytes and pixels of one picture.
         running: Requests that use the network at once.
         waiting: Requests that may wait for their turn beyond those; then 503.
-        time_limit: Seconds that a request may use the network, and as many that it may wait; then 504 and 503.
+        time_limit: Seconds that a request may use the network, and as many that it may take to arrive and to wait; then
+            504, 408 and 503.
     """
 
     max_body_bytes: int = 64 * 2**20

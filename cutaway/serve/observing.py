@@ -16,6 +16,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -28,6 +29,8 @@ __all__ = ["Failures", "Metrics", "Observer", "log_requests"]
 
 _LOG = logging.getLogger("cutaway.serve.requests")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+_HUNG_UP = 499
+"""Counted as the status where a client went away unanswered, as other servers do."""
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE"})
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
@@ -107,7 +110,7 @@ class Observer:
         given = Headers(scope=scope).get("x-request-id", "")
         request_id = given if _SANE_ID.fullmatch(given) else uuid.uuid4().hex
         scope["request_id"] = request_id
-        status = 0
+        status = _HUNG_UP
 
         async def numbered(message: Message) -> None:
             nonlocal status
@@ -154,6 +157,8 @@ class Failures:
 
         try:
             await self._app(scope, receive, watched)
+        except ClientDisconnect:
+            pass  # nobody is there to be answered
         except Exception:
             if scope["type"] != "http" or has_begun:
                 raise  # uvicorn logs it and closes the connection

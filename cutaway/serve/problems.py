@@ -16,7 +16,7 @@ from cutaway.errors import CutawayError, ImageError, SettingsError
 from cutaway.serve.answers import Problem
 from cutaway.serve.root_path import route_path
 from cutaway.serve.sessions import StoppedError
-from cutaway.serve.slots import BusyError, TimeLimitError
+from cutaway.serve.slots import BusyError, SlowBodyError, TimeLimitError
 from cutaway.serve.wire_tensors import ProtocolError
 
 __all__ = ["described", "handle_errors", "problem"]
@@ -67,6 +67,8 @@ def handle_errors(app: FastAPI) -> None:
     async def refused(request: Request, error: CutawayError) -> JSONResponse:
         if isinstance(error, BusyError):
             return _answer(request, 503, "Busy", str(error), {"Retry-After": str(error.retry_after)})
+        if isinstance(error, SlowBodyError):
+            return _answer(request, 408, "Too slow", str(error), {"Connection": "close"})
         if isinstance(error, TimeLimitError | StoppedError):
             return _answer(request, 504, "Time limit", str(error))
         if isinstance(error, ProtocolError):

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import contextvars
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import TypeVar, TypeVarTuple
@@ -41,6 +41,13 @@ class TimeLimitError(CutawayError):
         )
 
 
+class SlowBodyError(CutawayError):
+    """A client took longer to send a request than it may."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"The request did not arrive within {seconds:g} s.", hint="Send fewer or smaller pictures.")
+
+
 class Slots:
     """A bounded semaphore that refuses instead of letting a queue grow.
 
@@ -48,7 +55,8 @@ class Slots:
         running: Requests at work at once.
         waiting: Requests that may wait for a place beyond those; the next is refused.
         retry_after: Seconds that a refused request is told to wait.
-        time_limit: Seconds that a request may be at work, and as many that it may wait; None for no limit.
+        time_limit: Seconds that a request may be at work, and as many that it may take to arrive and to wait; None for
+            no limit.
 
     Attributes:
         on_done: Called with the seconds that each request was at work.
@@ -81,72 +89,63 @@ class Slots:
         """Requests at work or waiting."""
         return self._taken
 
-    async def run(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Runs a function that computes in a thread, when a place is free.
+    @asynccontextmanager
+    async def admission(self) -> AsyncIterator[Admission]:
+        """One of the places to work or to wait in, from before a request's body is read.
 
-        Past its time, or when the caller is cancelled, the network that it runs is told to stop, and the caller goes on
-        at once. The place stays taken until the function has really returned.
+        So no more bodies are in memory than there are places, however many clients send.
 
         Raises:
-            BusyError: Every place is taken, also those to wait in, or none became free within the time limit.
-            TimeLimitError: The function took too long.
+            BusyError: Every place is taken.
         """
-        await self._enter()
-        loop, stop, began = asyncio.get_running_loop(), Stop(), time.perf_counter()
-
-        def leave(_: object) -> None:
-            self.on_done(time.perf_counter() - began)
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts places any more
-                loop.call_soon_threadsafe(self._leave)
-
-        def work() -> T:
-            with stoppable(stop):
-                return function(*arguments)
-
-        future = self._threads.submit(contextvars.copy_context().run, work)
-        future.add_done_callback(leave)
+        self._count_in()
+        admission = Admission(self)
         try:
-            async with asyncio.timeout(self._time_limit) as limit:
-                return await asyncio.wrap_future(future)
-        except TimeoutError as error:
-            if not limit.expired() or self._time_limit is None:
-                raise
-            raise TimeLimitError(self._time_limit) from error
+            yield admission
         finally:
-            stop.ask()
+            if not admission.is_at_work:
+                self._count_out()
+
+    async def run(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """`Admission.run`, for who has nothing to receive first."""
+        async with self.admission() as admission:
+            return await admission.run(function, *arguments)
 
     @asynccontextmanager
     async def place(self) -> AsyncIterator[None]:
-        """A place, waited for in turn, for work that knows its own end.
+        """A place to work, waited for in turn, for work that knows its own end.
 
         Raises:
             BusyError: As of `run`.
         """
-        await self._enter()
-        began = time.perf_counter()
+        self._count_in()
         try:
-            yield
+            await self._acquire()
+            began = time.perf_counter()
+            try:
+                yield
+            finally:
+                self.on_done(time.perf_counter() - began)
+                self._semaphore.release()
         finally:
-            self.on_done(time.perf_counter() - began)
-            self._leave()
+            self._count_out()
 
-    async def _enter(self) -> None:
-        if self._taken >= self._bound:
-            raise BusyError(self._retry_after)
-        self._taken += 1
-        self._idle.clear()
+    async def _acquire(self) -> None:
         try:
             async with asyncio.timeout(self._time_limit):
                 await self._semaphore.acquire()
-        except BaseException as error:
-            self._count_out()
-            if isinstance(error, TimeoutError):
-                raise BusyError(self._retry_after) from error
-            raise
+        except TimeoutError as error:
+            raise BusyError(self._retry_after) from error
 
     def _leave(self) -> None:
         self._semaphore.release()
         self._count_out()
+
+    def _count_in(self) -> None:
+        if self._taken >= self._bound:
+            raise BusyError(self._retry_after)
+        self._taken += 1
+        self._idle.clear()
 
     def _count_out(self) -> None:
         self._taken -= 1
@@ -156,6 +155,69 @@ class Slots:
     async def idle(self) -> None:
         """Returns when nobody is at work or waiting."""
         await self._idle.wait()
+
+
+class Admission:
+    """A request that has one of the places; made by `Slots.admission`.
+
+    Attributes:
+        is_at_work: Its function was started: from then on the place is given back when that returns.
+    """
+
+    def __init__(self, slots: Slots) -> None:
+        self.is_at_work = False
+        self._slots = slots
+
+    async def receive(self, body: Awaitable[T]) -> T:
+        """What a client sends, if it does so within the time limit.
+
+        Raises:
+            SlowBodyError: It does not.
+        """
+        seconds = self._slots._time_limit
+        try:
+            async with asyncio.timeout(seconds) as limit:
+                return await body
+        except TimeoutError as error:
+            if not limit.expired() or seconds is None:
+                raise
+            raise SlowBodyError(seconds) from error
+
+    async def run(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+        """Runs a function that computes in a thread, when its turn comes; once.
+
+        Past its time, or when the caller is cancelled, the network that it runs is told to stop, and the caller goes on
+        at once. The place stays taken until the function has really returned.
+
+        Raises:
+            BusyError: The turn did not come within the time limit.
+            TimeLimitError: The function took too long.
+        """
+        slots = self._slots
+        await slots._acquire()
+        loop, stop, began = asyncio.get_running_loop(), Stop(), time.perf_counter()
+
+        def leave(_: object) -> None:
+            slots.on_done(time.perf_counter() - began)
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts places any more
+                loop.call_soon_threadsafe(slots._leave)
+
+        def work() -> T:
+            with stoppable(stop):
+                return function(*arguments)
+
+        future = slots._threads.submit(contextvars.copy_context().run, work)
+        self.is_at_work = True
+        future.add_done_callback(leave)
+        try:
+            async with asyncio.timeout(slots._time_limit) as limit:
+                return await asyncio.wrap_future(future)
+        except TimeoutError as error:
+            if not limit.expired() or slots._time_limit is None:
+                raise
+            raise TimeLimitError(slots._time_limit) from error
+        finally:
+            stop.ask()
 
 
 async def in_thread(function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:

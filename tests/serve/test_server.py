@@ -9,7 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
@@ -19,7 +19,7 @@ import pytest
 
 from cutaway.errors import ServingError
 from cutaway.serve import server
-from cutaway.serve.api import create_app
+from cutaway.serve.api import ServingLimits, create_app
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.page.classify import NO_CLASS
 
@@ -209,6 +209,41 @@ def test_oversized_upload_is_stopped_on_the_wire(model_path) -> None:
             response = httpx.post(f"{url}/v1/classify", content=endless(), headers={"content-type": "image/png"})
         assert response is None or response.status_code == 413
         assert httpx.get(f"{url}/healthz").status_code == 200
+
+
+def _unfinished(url: str, announced: int = 100) -> socket.socket:
+    """A request whose body never comes."""
+    connection = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=30)
+    head = ["POST /v1/classify HTTP/1.1", "Host: 127.0.0.1", "Content-Type: image/png", f"Content-Length: {announced}"]
+    connection.sendall("\r\n".join([*head, "", ""]).encode() + b"x")
+    return connection
+
+
+def test_a_body_that_does_not_come_is_given_up_and_its_place_is_free_again(model_path, body) -> None:
+    app = create_app(Classifier(model_path), page=False, limits=ServingLimits(running=1, waiting=0, time_limit=0.2))
+    with server.running(app) as url, _unfinished(url) as connection:
+        told = answer(connection)
+        assert told.startswith(b"HTTP/1.1 408 ")
+        assert b"within 0.2 s" in told
+        assert httpx.post(f"{url}/v1/classify", files={"images": body}).status_code == 200
+
+
+def test_no_more_bodies_are_taken_in_than_there_are_places(model_path, body) -> None:
+    app = create_app(Classifier(model_path), page=False, limits=ServingLimits(running=1, waiting=1))
+    with server.running(app) as url:
+        with _unfinished(url), _unfinished(url):
+            _until(lambda: app.state.slots.taken == 2)
+            assert httpx.post(f"{url}/v1/classify", files={"images": body}).status_code == 503
+            assert httpx.get(f"{url}/readyz").status_code == 200
+        _until(lambda: app.state.slots.taken == 0)  # who hangs up gives the place back, and is no failure of ours
+        assert 'status="499"} 2.0' in httpx.get(f"{url}/metrics").text
+
+
+def _until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def test_failing_start_is_an_error_and_not_an_exit(model_path) -> None:
