@@ -109,8 +109,12 @@ def create_app(
         from cutaway.serve.page import build
         from cutaway.serve.page_mount import mount
 
-        mount(app, lambda: build(classifier, tabs, slots=slots, limits=limits.image), limits.image)
-        app.routes[-1].app.root_path = root_path  # type: ignore[attr-defined]
+        def built() -> Any:
+            blocks = build(classifier, tabs, slots=slots, limits=limits.image)
+            blocks.root_path = root_path
+            return blocks
+
+        mount(app, built, limits.image)
     app.add_middleware(Failures)  # the innermost: whatever goes out passes the others
     app.add_middleware(
         Gate,
