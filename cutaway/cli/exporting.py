@@ -13,6 +13,7 @@ from cutaway.cli.arguments import parse
 from cutaway.cli.export_examples import examples_as_json, put_examples, refuse_examples, tell_examples
 from cutaway.cli.export_pictures import SPLIT_NAMES, show
 from cutaway.cli.export_sources import ForeignOptions, Source, find_source
+from cutaway.cli.export_web import find_runtime, names_a_file, page_as_json, put_page, run_file, tell_page
 from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.terminal import as_bytes, bars, say, say_json
 
@@ -29,7 +30,8 @@ class ExportOptions:
     """Export a network to one ONNX file with its preprocessing and its heat-map, verified against PyTorch."""
 
     reference: tyro.conf.Positional[str | None] = None
-    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory; or none, with --network."""
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory; or none, with --network; or, with --web,
+    a file that was exported before."""
     foreign: tyro.conf.OmitArgPrefixes[ForeignOptions] = field(default_factory=ForeignOptions)
     out: Path | None = None
     """The file; by default export/model.onnx in the run, or NETWORK.onnx."""
@@ -63,6 +65,10 @@ class ExportOptions:
     """Files, folders and patterns of pictures to verify with instead; they need no classes."""
     examples: int = 0
     """Pictures of the test split to put beside the file with their labels, for the page; this publishes them."""
+    web: Path | None = None
+    """Folder for a page that needs no server: the file classifies and explains in the visitor's browser."""
+    web_runtime: Path | None = None
+    """Unpacked npm package onnxruntime-web, or its dist folder, for --web; by default npm fetches it."""
     allow_nan: bool = False
     """Read weights that are NaN or infinite."""
     allow_code: tuple[str, ...] = ()
@@ -76,18 +82,25 @@ def run_export(arguments: Sequence[str]) -> None:
     options = parse(ExportOptions, "export", arguments)
     if options.out is not None and not options.compare:
         require_file(options.out, Kind.ONNX)
+    is_file = names_a_file(options)
+    runtime = find_runtime(options)
+    if runtime is not None and is_file:
+        run_file(options, runtime)
+        return
     if options.compare or options.precision != "fp32":
         from cutaway.cli.export_forms import run_forms
 
         run_forms(options)
         return
     exported = export_reference(options, track=bars)
+    page = put_page(options, exported.result.path, runtime)
     if options.json:
         result = exported.result
         told = {"path": str(result.path), "bytes": result.num_bytes} | asdict(result.figures)
-        say_json(told | origin_as_json(exported) | examples_as_json(exported.examples))
+        say_json(told | origin_as_json(exported) | examples_as_json(exported.examples) | page_as_json(page))
         return
     tell(exported)
+    tell_page(page)
 
 
 @dataclass(frozen=True)
