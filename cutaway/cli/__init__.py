@@ -53,6 +53,7 @@ COMMANDS: dict[str, Command] = {
     "verify": Command("verifying", "run_verify", "Compare an ONNX file with the network it was made of again."),
     "predict": Command("predicting", "run_predict", "Classify pictures with an ONNX file."),
     "serve": Command("serving", "run_serve", "Classify in the browser and over HTTP."),
+    "doctor": Command("doctor", "run_doctor", "Tell what is here and what is missing, with what to do."),
     "checkpoints list": Command("bundles", "run_list", "List the bundles of a run."),
     "checkpoints show": Command("bundle_details", "run_show", "Print what a bundle says of itself."),
     "checkpoints verify": Command("bundles", "run_verify", "Read every byte of a bundle or run and compare hashes."),

@@ -77,6 +77,18 @@ def fashion_mnist_is_here() -> bool:
     return any(_idx_files(folder) is not None for folder in _fashion_mnist_places(cache_folder()))
 
 
+def found_here() -> dict[str, Path | None]:
+    """Where each data set with a name lies on this machine; None where loading it would download it."""
+    cache = cache_folder()
+    cifar10 = (cache / "cifar-10-batches-py", cache / "cifar-10-python.tar.gz")
+    return {
+        "fashion-mnist-sample": Path(str(resources.files("cutaway.datasets") / "sample")),
+        "fashion-mnist": next((place for place in _fashion_mnist_places(cache) if _idx_files(place)), None),
+        "mnist": next((place for place in (cache / "MNIST" / "raw",) if _idx_files(place)), None),
+        "cifar10": next((place for place in cifar10 if place.exists()), None),
+    }
+
+
 def _fashion_mnist_places(cache: Path) -> dict[Path, str]:
     return {
         DEBIAN_FASHION_MNIST: "Debian's package dataset-fashion-mnist",
