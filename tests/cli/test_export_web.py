@@ -1,10 +1,15 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from cutaway.cli import main
 from cutaway.serve.web.runtime import BUILDS
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -32,6 +37,32 @@ def test_a_run_is_exported_and_put_into_a_page_and_so_is_the_file(convolutional_
     assert told["web"]["folder"] == "again"
     assert told["web"]["runtime_version"] == "1.2.3"
     assert Path("again/index.html").read_bytes() == Path("site/index.html").read_bytes()
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "torchvision", "safetensors", "blake3", "gradio", "fastapi", "onnx"):
+            raise ModuleNotFoundError(name, name=name)
+
+sys.meta_path.insert(0, Absent())
+from cutaway.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_file_is_put_into_a_page_where_torch_is_not(runtime, tmp_path: Path, convolutional_run) -> None:
+    assert main(["export", "run", "--out", "m.onnx"]) == 0
+    words = ["export", "m.onnx", "--web", "site", "--web-runtime", runtime]
+    subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        check=True,
+        timeout=60,
+    )
+    assert Path("site/index.html").is_file()
 
 
 @pytest.mark.parametrize(
