@@ -56,12 +56,8 @@ sys.exit(main(sys.argv[1:]))
 def test_a_file_is_put_into_a_page_where_torch_is_not(runtime, tmp_path: Path, convolutional_run) -> None:
     assert main(["export", "run", "--out", "m.onnx"]) == 0
     words = ["export", "m.onnx", "--web", "site", "--web-runtime", runtime]
-    subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *words],
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-        check=True,
-        timeout=60,
-    )
+    command = [sys.executable, "-c", WITHOUT_TORCH, *words]
+    subprocess.run(command, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=True, timeout=60)
     assert Path("site/index.html").is_file()
 
 

@@ -28,8 +28,8 @@ _SITE = Path(__file__).parent / "site"
 _FAVICON = Path(__file__).parents[1] / "static" / "favicon.png"
 # Browsers give WebAssembly 4 GiB at most, and the network takes its file's size more than once.
 _LARGEST_MODEL = 2**30
-# WebAssembly on a CPU has no kernels for the others.
-_PRECISIONS = ("fp32", "int8", "int8-dynamic")
+# WebAssembly on a CPU has no operators for bfloat16.
+_PRECISIONS = ("fp32", "fp16", "int8", "int8-dynamic")
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def _check_fits_a_browser(classifier: Classifier, model: Path, num_bytes: int) -
     if metadata.precision not in _PRECISIONS:
         raise ExportError(
             f"{model} is computed in {metadata.precision}, for which browsers have no operators on a CPU.",
-            hint="Export it as fp32 or int8.",
+            hint="Export it as fp32, fp16 or int8.",
         )
     external = metadata.external_data
     if external is not None or num_bytes > _LARGEST_MODEL:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import io
+import json
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,9 @@ import pytest
 from PIL import Image
 
 from cutaway import heatmaps
+from cutaway.datasets.builtin import FASHION_CLASSES
 from cutaway.images import decode
+from cutaway.preprocessing.spec import Preprocessing
 from cutaway.serve.classifier import Classifier, Prediction
 from cutaway.serve.web import Runtime, write_page
 
@@ -29,7 +33,16 @@ READY_OFFLINE = "The network runs in your browser, and now also without a connec
 def fashion_root(fashion_model: Path, fashion_split: Any, runtime: Runtime, tmp_path_factory) -> Path:
     """A folder to serve, with the page of the small network in `site/`."""
     root = tmp_path_factory.mktemp("fashion-root")
-    write_page(fashion_model, root / "site", runtime)
+    model = Path(shutil.copy(fashion_model, tmp_path_factory.mktemp("with-examples")))
+    examples = model.with_name(f"{model.stem}.examples")
+    examples.mkdir()
+    entries = []
+    for number in range(3):
+        Image.fromarray(fashion_split.image(number)[:, :, 0]).save(examples / f"{number}.png")
+        label = int(fashion_split.labels[number])
+        entries.append({"file": f"{number}.png", "label": FASHION_CLASSES[label], "class_index": label})
+    (examples / "index.json").write_text(json.dumps({"split": "test", "examples": entries}))
+    write_page(model, root / "site", runtime)
     return root
 
 
@@ -290,6 +303,20 @@ def test_a_pasted_or_dropped_picture_is_classified(browser, serve, fashion_root,
         assert top_class(page)
 
 
+def test_an_example_is_classified_by_keyboard_also_without_a_server(
+    browser, serve, fashion_root, fashion_model, fashion_split
+) -> None:
+    (expected,) = Classifier(fashion_model, provider="cpu")([fashion_split.image(1)])
+    server = serve(fashion_root)
+    with opened(browser, server) as page:
+        ready_offline(page)
+        server.stop()
+        page.reload()
+        page.get_by_role("button", name=FASHION_CLASSES[fashion_split.labels[1]]).first.focus()
+        page.keyboard.press("Enter")
+        assert top_class(page) == expected.top[0].label
+
+
 def test_a_picture_of_the_camera_is_classified_and_the_camera_let_go(browser, serve, fashion_root) -> None:
     from playwright.sync_api import expect
 
@@ -317,8 +344,6 @@ def test_a_large_photo_is_read_in_strips_without_a_seam(browser, serve, fashion_
 def test_another_version_takes_over_when_it_is_asked_for(
     browser, serve, fashion_root, fashion_model, runtime, tmp_path: Path
 ) -> None:
-    import shutil
-
     from playwright.sync_api import expect
 
     shutil.copytree(fashion_root / "site", tmp_path / "site")
@@ -327,14 +352,38 @@ def test_another_version_takes_over_when_it_is_asked_for(
         ready_offline(page)
         style = tmp_path / "site" / "style.css"
         style.write_text(style.read_text() + "h1 { font-style: italic; }\n")
-        stored = tmp_path / "site" / "files.js"
-        stored.write_text(re.sub(r'"version":"\w+"', '"version":"0123456789abcdef"', stored.read_text()))
+        for name in ("files.js", "model.json"):
+            told = tmp_path / "site" / name
+            told.write_text(re.sub(r'"version":"[0-9a-f]{16}"', '"version":"0123456789abcdef"', told.read_text()))
         page.reload()
         expect(page.locator("h1")).to_have_css("font-style", "normal")
         page.get_by_role("button", name="Load the new version").click()
         expect(page.locator("h1")).to_have_css("font-style", "italic")
-        names = page.evaluate("caches.keys()")
-        assert names == ["cutaway /site/ 0123456789abcdef"]
+        ready_offline(page)
+        assert page.evaluate("caches.keys()") == ["cutaway /site/ 0123456789abcdef"]
+
+
+FLOAT_FORMS = {
+    "stretched, bicubic": Preprocessing(
+        size=(9, 7), interpolation="bicubic", mean=(0.2, 0.1, 0.3), std=(0.5, 0.4, 0.9)
+    ),
+    "padded": Preprocessing(size=(8, 13), resize="pad", fill=90, mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
+    "cut out": Preprocessing(size=(11, 12), resize="shorter", resize_to=17, mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
+    "grey three times": Preprocessing(size=(8, 8), color="grey3", mean=(0.1, 0.2, 0.3), std=(1, 2, 3)),
+}
+
+
+@pytest.mark.parametrize("form", FLOAT_FORMS)
+def test_every_preprocessing_is_the_servers(browser, serve, make_model, photos, runtime, tmp_path, form: str) -> None:
+    """By a file that takes normalised floats, whose preprocessing is all done here."""
+    model = make_model(input="float", preprocessing=FLOAT_FORMS[form])
+    files = [encoded(Image.fromarray(photo), "PNG") for photo in photos[:6]]
+    expected = Classifier(model, provider="cpu")([decode(file) for file in files])
+    write_page(model, tmp_path / "site", runtime)
+    with opened(browser, serve(tmp_path)) as page:
+        for answer, wanted in zip(ask(page, files), expected, strict=True):
+            np.testing.assert_array_equal(seen_of(answer, wanted), wanted.seen)
+            np.testing.assert_allclose(answer["probabilities"], wanted.probabilities, atol=1e-5)
 
 
 BOTH_DEVICES = """async () => {
