@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 import json
 from collections.abc import Mapping
@@ -15,9 +14,9 @@ from typing import Any
 from cutaway import heatmaps
 from cutaway.errors import ExportError
 from cutaway.images import Limits
-from cutaway.serve import page_parts
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.examples import examples_of
+from cutaway.serve.web import words
 from cutaway.serve.web.folders import check_place, put_folder
 from cutaway.serve.web.runtime import BUILDS, Runtime
 
@@ -112,16 +111,13 @@ def _check_fits_a_browser(classifier: Classifier, model: Path, num_bytes: int) -
 def _own_files(classifier: Classifier, runtime_version: str) -> dict[str, bytes]:
     """The page's HTML, style and scripts."""
     metadata = classifier.metadata
-    here = copy.copy(classifier)
-    here.providers = (f"your browser, by ONNX Runtime Web {runtime_version}",)
-    here.file_name = MODEL
     files = {path.name: path.read_bytes() for path in sorted(_SITE.iterdir()) if path.is_file()}
     page = Template(files["index.html"].decode())
     files["index.html"] = page.substitute(
         title=escape(f"cutaway · {metadata.network}"),
-        header=page_parts.header(classifier),
-        how_to_read=page_parts.how_to_read(classifier),
-        facts=page_parts.facts(here),
+        header=words.header(metadata),
+        how_to_read=words.how_to_read(metadata),
+        facts=words.facts(metadata, MODEL, runtime_version),
         why_hidden="" if metadata.explains else " hidden",
     ).encode()
     return files | {"favicon.png": _FAVICON.read_bytes()}
