@@ -45,7 +45,7 @@ def runtime() -> Runtime:
         pytest.skip(f"{PACKAGE} is not to be had here: {error.message}")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def launch() -> Iterator[Any]:
     """Starts Chromium, with further flags."""
     path = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
@@ -63,7 +63,7 @@ def launch() -> Iterator[Any]:
         yield lambda *flags: playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser(launch: Any) -> Iterator[Any]:
     chromium = launch("--disable-gpu")
     yield chromium
