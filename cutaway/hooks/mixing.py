@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cutaway.errors import InspectionError
-from cutaway.hooks.naming import named_modules
+from cutaway.hooks.naming import all_modules, named_modules
 
 _FAULTS = (RuntimeError, ValueError, TypeError, IndexError, AssertionError)
 # Of the largest logit. The same picture in another batch goes through other kernels, which round otherwise.
@@ -26,7 +26,7 @@ def layers_over_batches(network: nn.Module) -> tuple[str, ...]:
     Those are batch norms made with `track_running_stats=False`, or whose running statistics were taken away.
     """
     # Names are looked for only where there is such a layer: this runs before every explanation.
-    if not any(_is_over_batch(module) for module in network.modules()):
+    if not any(_is_over_batch(module) for module in all_modules(network)):
         return ()
     return tuple(name for name, module in named_modules(network).items() if _is_over_batch(module))
 
@@ -119,5 +119,5 @@ def _stamp(network: nn.Module, inputs: Tensor) -> object:
         inputs.dtype,
         str(inputs.device),
         tuple((id(tensor), None if tensor.is_inference() else tensor._version) for tensor in network.parameters()),
-        tuple(map(type, network.modules())),
+        tuple(map(type, all_modules(network))),
     )

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cutaway.errors import InspectionError
+from cutaway.hooks.naming import all_modules
 
 _HOOK_TABLES = (
     "_forward_hooks",
@@ -24,6 +25,7 @@ _HOOK_TABLES = (
     "_backward_pre_hooks",
 )
 _MODULE_STATE = frozenset(vars(nn.Module()))
+_CONTAINERS = (list, dict, set)
 _Steps = tuple[Callable[[Any], None], Sequence[Any]]
 
 
@@ -45,9 +47,10 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
     Raises:
         InspectionError: The network was made under `inference_mode`, or does not know its shapes yet.
     """
-    modules = list(network.modules())
-    _require_shapes(network, modules)
+    modules = all_modules(network)
     parameters = _tensors(module._parameters for module in modules)
+    buffers = _tensors(module._buffers for module in modules)
+    _require_shapes(network, (*parameters, *buffers))
     # Such a tensor's `requires_grad` cannot be set outside the mode.
     if not torch.is_inference_mode_enabled() and any(parameter.is_inference() for parameter in parameters):
         raise InspectionError(
@@ -59,7 +62,7 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
     steps: list[_Steps] = [
         (_restore_attributes, _attributes_of(modules)),
         (_restore_module, list(map(_state_of, modules))),
-        (_restore_content, list(map(_content_of, _tensors(module._buffers for module in modules)))),
+        (_restore_buffers, _contents_of(buffers)),
         (_restore_parameter, list(map(_state_of_parameter, parameters))),
         # The last: nothing that is put back draws numbers afterwards.
         (_restore_random_states, [_random_states()]),
@@ -75,7 +78,7 @@ def attributes_kept(network: nn.Module) -> Iterator[None]:
     """Gives modules back what they hold beside their state: some keep tensors of a run, such as a detector's anchors,
     and these may have no values, or hold on to a graph.
     """
-    before = _attributes_of(network.modules())
+    before = _attributes_of(all_modules(network))
     try:
         yield
     finally:
@@ -88,7 +91,7 @@ def require_initialized(network: nn.Module) -> None:
     Raises:
         InspectionError: It has such.
     """
-    _require_shapes(network, network.modules())
+    _require_shapes(network, (*network.parameters(), *network.buffers()))
 
 
 def seed_torch(seed: int) -> None:
@@ -104,9 +107,8 @@ def seed_torch(seed: int) -> None:
         torch.mps.manual_seed(seed)
 
 
-def _require_shapes(network: nn.Module, modules: Iterable[nn.Module]) -> None:
-    tables: list[Mapping[str, Tensor | None]] = [table for m in modules for table in (m._parameters, m._buffers)]
-    if not any(map(is_lazy, _tensors(tables))):
+def _require_shapes(network: nn.Module, tensors: Iterable[Tensor]) -> None:
+    if not any(map(is_lazy, tensors)):
         return
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if is_lazy(tensor):
@@ -139,8 +141,8 @@ def _attributes_of(modules: Iterable[nn.Module]) -> list[Any]:
     found = []
     for module in modules:
         present = vars(module)
-        containers = [key for key in present.keys() - _MODULE_STATE if isinstance(present[key], list | dict | set)]
-        contents = {key: present[key].copy() for key in containers} if containers else None
+        own = [key for key in present if key not in _MODULE_STATE and isinstance(present[key], _CONTAINERS)]
+        contents = {key: present[key].copy() for key in own} if own else None
         found.append((module, present.copy(), contents))
     return found
 
@@ -198,7 +200,7 @@ def _restore_parameter(state: tuple[Any, ...]) -> None:
     if parameter.requires_grad != requires_grad:
         parameter.requires_grad_(requires_grad)
     if content is not None:
-        _restore_content(content)
+        _restore_content(*content)
     if parameter.grad is not grad:
         parameter.grad = grad
 
@@ -211,22 +213,72 @@ def _content_of(tensor: Tensor) -> _Content:
     return tensor, tensor.detach().clone(), None if tensor.is_inference() else tensor._version
 
 
-def _restore_content(content: _Content) -> None:
+def _restore_content(tensor: Tensor, before: Tensor, version: int | None) -> None:
     """Writes back only where it changed, so that autograd graphs that hold the tensor stay valid."""
-    tensor, before, _ = content
-    if tensor.is_meta or not _has_changed(content):
+    if tensor.is_meta or not _has_changed(tensor, before, version):
         return
     with torch.inference_mode(tensor.is_inference()), torch.no_grad():
+        if tensor.shape != before.shape:
+            tensor.resize_(before.shape)
         tensor.copy_(before)
 
 
-def _has_changed(content: _Content) -> bool:
-    tensor, before, version = content
+def _has_changed(tensor: Tensor, before: Tensor, version: int | None) -> bool:
     # Its version counter would not do: BatchNorm under `inference_mode` leaves it as it is. But sparse and nested
     # tensors have nothing else.
-    if tensor.layout == torch.strided and not tensor.is_nested:
+    if _is_plain(tensor):
         return not torch.equal(tensor, before)
     return version is None or tensor._version != version
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    return tensor.layout == torch.strided and not tensor.is_nested
+
+
+_Contents = tuple[Sequence[Tensor], Sequence[torch.Size], Tensor]
+
+
+def _restore_buffers(contents: _Content | _Contents) -> None:
+    if isinstance(contents[0], Tensor):
+        _restore_content(*contents)
+        return
+    tensors, shapes, before = contents
+    if tensors[0].is_meta or not _have_changed(tensors, before):
+        return
+    each = torch.split(before, [shape.numel() for shape in shapes])
+    kept = [(tensor, values.view(shape), None) for tensor, values, shape in zip(tensors, each, shapes, strict=True)]
+    _take([(lambda one: _restore_content(*one), kept)])
+
+
+def _contents_of(tensors: Iterable[Tensor]) -> list[_Content | _Contents]:
+    """Tensors of a kind with one copy of all their values, since copying a small tensor takes as long as a large one.
+
+    Quantised tensors have scales of their own, so each is copied by itself, as are those that `_is_plain` leaves out.
+    """
+    alike: dict[Any, list[Tensor]] = {}
+    found: list[_Content | _Contents] = []
+    for tensor in tensors:
+        if _is_plain(tensor) and not tensor.is_quantized:
+            alike.setdefault((tensor.dtype, tensor.device, tensor.dim()), []).append(tensor)
+        else:
+            found.append(_content_of(tensor))
+    found.extend((group, [tensor.shape for tensor in group], _values_of(group)) for group in alike.values())
+    return found
+
+
+def _have_changed(tensors: Sequence[Tensor], before: Tensor) -> bool:
+    try:
+        return not torch.equal(_values_of(tensors), before)
+    except RuntimeError:  # one of them has another shape by now
+        return True
+
+
+def _values_of(tensors: Sequence[Tensor]) -> Tensor:
+    """The values of tensors with as many dimensions, one after the other, in a tensor of its own."""
+    with torch.no_grad():
+        if tensors[0].dim() == 0:
+            return torch.stack(list(tensors))
+        return torch.cat([tensor.reshape(-1) for tensor in tensors] if tensors[0].dim() > 1 else list(tensors))
 
 
 def _random_states() -> tuple[Any, ...]:

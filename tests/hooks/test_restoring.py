@@ -53,7 +53,7 @@ def test_what_cannot_be_put_back_keeps_nothing_else_from_it(monkeypatch: pytest.
     def fails(self: object) -> None:
         raise RuntimeError("not implemented")
 
-    monkeypatch.setattr(restoring_module, "_restore_content", fails)
+    monkeypatch.setattr(restoring_module, "_restore_buffers", fails)
 
     def disturb() -> None:
         with untouched(network):
@@ -78,12 +78,18 @@ def test_however_many_cannot_be_put_back_the_last_step_is_taken(monkeypatch: pyt
     random_state = torch.get_rng_state()
     errors = iter([RuntimeError("first"), *[RuntimeError("later")] * len(network._buffers)])
 
-    def fails(self: object) -> None:
+    def fails(*content: object) -> None:
         raise next(errors)
 
     monkeypatch.setattr(restoring_module, "_restore_content", fails)
-    with pytest.raises(RuntimeError, match="first"), untouched(network):
-        torch.rand(1)
+
+    def disturb() -> None:
+        with untouched(network):
+            network.buffer0.add_(1)
+            torch.rand(1)
+
+    with pytest.raises(RuntimeError, match="first"):
+        disturb()
     assert torch.equal(torch.get_rng_state(), random_state)
 
 
@@ -94,7 +100,7 @@ def test_an_interrupt_while_things_are_put_back_is_not_lost(monkeypatch: pytest.
     def fails(self: object) -> None:
         raise next(errors)
 
-    monkeypatch.setattr(restoring_module, "_restore_content", fails)
+    monkeypatch.setattr(restoring_module, "_restore_buffers", fails)
     with pytest.raises(KeyboardInterrupt), untouched(network):
         network.eval()
     assert network.training
@@ -107,6 +113,45 @@ def test_numpys_random_state_is_put_back() -> None:
     with untouched(nn.Linear(1, 1)):
         np.random.random(1000)
     assert np.random.random(3).tolist() == expected
+
+
+def test_a_buffer_gets_its_shape_back_too() -> None:
+    network = nn.Module()
+    for name, value in (("one", [1.0]), ("two", [1.0, 2.0]), ("three", [3.0])):
+        network.register_buffer(name, torch.tensor(value))
+    with untouched(network):
+        network.one.resize_(2, 2)
+        network.two.zero_()
+        network.three.zero_()
+    assert network.one.tolist() == [1]
+    assert network.two.tolist() == [1, 2]
+    assert network.three.tolist() == [3]
+
+
+def test_buffers_of_every_kind_are_put_back() -> None:
+    network = nn.Module()
+    kinds = {
+        "scalar": torch.tensor(1.5),
+        "count": torch.tensor(3),
+        "row": torch.tensor([1.0, 2.0]),
+        "other_row": torch.tensor([3.0]),
+        "none_at_all": torch.empty(0),
+        "table": torch.arange(6.0).view(2, 3),
+        "turned": torch.arange(6.0).view(3, 2).t(),
+        "flags": torch.tensor([True, False]),
+        "halves": torch.ones(2, dtype=torch.bfloat16),
+        "not_a_number": torch.tensor([torch.nan, 1.0]),
+        "sparse": torch.tensor([0.0, 4.0]).to_sparse(),
+    }
+    for name, value in kinds.items():
+        network.register_buffer(name, value.clone())
+    with untouched(network):
+        for buffer in network.buffers():
+            buffer.copy_(torch.zeros_like(buffer))
+    for name, value in kinds.items():
+        now = getattr(network, name)
+        assert now.shape == value.shape
+        assert torch.equal(now.to_dense().nan_to_num(7), value.to_dense().nan_to_num(7)), name
 
 
 def test_the_content_of_gradients_is_put_back() -> None:

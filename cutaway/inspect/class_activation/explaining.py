@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cutaway.errors import InspectionError
 from cutaway.hooks import layers_over_batches, untouched, why_alone, without_attention_fast_path
-from cutaway.hooks.naming import is_compiled
+from cutaway.hooks.naming import all_modules, is_compiled
 from cutaway.inspect.class_activation.fusion import Fusion, fused
 from cutaway.inspect.class_activation.methods import Method, find_method
 from cutaway.inspect.class_activation.results import ClassActivation
@@ -128,7 +128,7 @@ def _explained(
         # An inference tensor could not be kept for the gradient.
         inputs = inputs.clone()
     with untouched(network), torch.no_grad(), without_attention_fast_path():
-        if any(module.training for module in network.modules()):
+        if any(module.training for module in all_modules(network)):
             network.eval()
         # A single picture by itself mixes with nothing, unless the method itself puts altered copies beside it.
         may_mix = len(inputs) > 1 or chosen.alters_copies or bool(layers_over_batches(network))
@@ -217,7 +217,7 @@ def _check(method: Method, inputs: Tensor, against: Classes | None, target_layer
 
 def _check_not_scripted(method: Method, network: nn.Module) -> None:
     # Names are looked for only where there is such a module: this runs before every explanation.
-    if any(isinstance(part, torch.jit.ScriptModule) for part in network.modules()):
+    if any(isinstance(part, torch.jit.ScriptModule) for part in all_modules(network)):
         names = [name for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
         raise InspectionError(
             f"{method.title} cannot look into TorchScript, which {names[0] or 'the network'} is.",

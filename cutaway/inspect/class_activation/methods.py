@@ -80,10 +80,10 @@ def find_method(name: str) -> Method:
     Raises:
         InspectionError: There is none.
     """
-    plain = {_plain(known): method for known, method in METHODS.items()}
-    found = plain.get(_plain(name))
+    found = _BY_PLAIN_NAME.get(_plain(name))
     if found is None:
-        near = [plain[known].name for known in difflib.get_close_matches(_plain(name), plain, n=3, cutoff=0.5)]
+        near = difflib.get_close_matches(_plain(name), _BY_PLAIN_NAME, n=3, cutoff=0.5)
+        near = [_BY_PLAIN_NAME[known].name for known in near]
         raise InspectionError(
             f"There is no method {name!r} for class activation maps.", hint=f"Known are {', '.join(near or METHODS)}."
         )
@@ -92,3 +92,6 @@ def find_method(name: str) -> Method:
 
 def _plain(name: str) -> str:
     return name.lower().replace("-", "").replace("_", "").replace(" ", "")
+
+
+_BY_PLAIN_NAME = {_plain(name): method for name, method in METHODS.items()}

@@ -90,6 +90,8 @@ def targets(question: Question, logits: Tensor) -> Targets:
                 hint=f"Ask for 1 to {num_classes}.",
             )
         chosen, is_single = logits.topk(question.top, 1).indices, False
+    elif isinstance(question.class_index, int) and question.class_index == -1:
+        chosen, is_single = logits.argmax(1, keepdim=True), True
     else:
         chosen = _existing(_numbers("class_index", question.class_index, count), logits)
         is_single = chosen.dim() < 2
