@@ -15,6 +15,8 @@ _SHIFT = 17
 _BINS = 1 << (32 - _SHIFT)
 QUANTILE_ERROR = 1 / 128
 """Largest relative error of a quantile."""
+_AT_ONCE = 1 << 20
+"""Values that are worked on at once: what is made of them on the way takes four times their own memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,15 +101,18 @@ class StreamingStatistics:
         if values.numel() == 0:
             return
         with torch.no_grad():
-            flat = _where_float64_is(values.detach()).reshape(1, -1)
-            self._moments.update(flat)
-            # Adding zero makes -0.0 a plain zero.
-            single = flat[0].float() + 0.0
-            if not self._moments.is_finite:
-                single = single[flat[0].isfinite()]
-            single = single.clamp(-torch.finfo(torch.float32).max, torch.finfo(torch.float32).max)
-            places = (single.contiguous().view(torch.int32) >> _SHIFT) + _BINS // 2
-            self._sketch += places.bincount(minlength=_BINS).cpu()
+            for part in torch.split(_where_float64_is(values.detach()).reshape(-1), _AT_ONCE):
+                self._add(part)
+
+    def _add(self, values: Tensor) -> None:
+        self._moments.update(values[None])
+        # Adding zero makes -0.0 a plain zero.
+        single = values.float() + 0.0
+        if not self._moments.is_finite:
+            single = single[values.isfinite()]
+        single = single.clamp_(-torch.finfo(torch.float32).max, torch.finfo(torch.float32).max)
+        places = (single.contiguous().view(torch.int32) >> _SHIFT) + _BINS // 2
+        self._sketch += places.bincount(minlength=_BINS).cpu()
 
     def merge(self, other: StreamingStatistics) -> None:
         """Adds what another one has seen, as if this one had seen it; the sketch loses nothing."""

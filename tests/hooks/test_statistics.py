@@ -151,3 +151,19 @@ def test_channels_on_a_device_without_float64() -> None:
     assert there.flat.tolist() == here.flat.tolist()
     assert there.silent.tolist() == here.silent.tolist()
     assert there.top_values.tolist() == here.top_values.tolist()
+
+
+def test_a_tensor_that_is_worked_on_in_parts_gives_what_it_holds() -> None:
+    numbers = np.random.default_rng(0).normal(100, 3, 2_100_000).astype(np.float32)
+    whole = torch.from_numpy(numbers.copy())
+    whole[[5, 1_500_000, 2_099_999]] = torch.tensor([math.nan, math.inf, 0.0])
+    stream = StreamingStatistics()
+    stream.update(whole.view(3, -1))
+    found = stream.result()
+    finite = whole[whole.isfinite()].double().numpy()
+    assert (found.count, found.num_nan, found.num_infinite) == (len(finite), 1, 1)
+    assert found.mean == pytest.approx(finite.mean(), rel=1e-12)
+    assert found.std == pytest.approx(finite.std(), rel=1e-9)
+    assert (found.minimum, found.maximum) == (finite.min(), finite.max())
+    assert found.quantile(0.25) == pytest.approx(np.quantile(finite, 0.25, method="lower"), rel=QUANTILE_ERROR)
+    assert found.zeros == pytest.approx(1 / 2_100_000)
