@@ -2,10 +2,12 @@
 
 import pytest
 import torch
+from captum.metrics import infidelity as captums
 from torch import nn
 
 from cutaway.errors import InspectionError
 from cutaway.inspect.attribution import saliency
+from cutaway.inspect.attribution.gradients import picture_seed
 from cutaway.inspect.faithfulness import drop_and_increase, infidelity, max_sensitivity
 
 
@@ -36,6 +38,37 @@ def test_the_gradient_of_a_linear_network_foretells_everything_at_any_scale():
     assert infidelity(network, pictures, gradients, 1).tolist() == pytest.approx([0] * 3, abs=1e-4)
     assert infidelity(network, pictures, 1000 * gradients, 1).tolist() == pytest.approx([0] * 3, abs=1e-4)
     assert infidelity(network, pictures, torch.zeros(3, 6, 6), 1).tolist() == [1] * 3
+
+
+def test_a_map_that_foretells_the_opposite_is_of_no_use():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(36, 3))
+    pictures = torch.randn(3, 1, 6, 6)
+    gradients = saliency(network, pictures, 1).attributions[:, 0]
+    assert infidelity(network, pictures, -gradients, 1).tolist() == [1] * 3
+
+
+def test_infidelity_is_captums_for_a_map_that_foretells_something():
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Tanh(), nn.Flatten(), nn.Linear(48, 4))
+    picture = torch.randn(1, 2, 6, 6)
+    heatmap = saliency(network, picture, 2).attributions.mean(1)
+
+    def perturbed(inputs):
+        taken = (
+            torch.randn(inputs.shape, generator=torch.Generator().manual_seed(picture_seed(0, 0)))
+            * 0.1
+            * (picture.max() - picture.min())
+        )
+        return taken, inputs - taken
+
+    both = [
+        captums(network, perturbed, picture, given, target=2, n_perturb_samples=2000, normalize=scaled)
+        for given, scaled in ((heatmap.expand_as(picture), True), (torch.zeros_like(picture), False))
+    ]
+    found = infidelity(network, picture, heatmap, 2, samples=2000, at_a_time=2000)
+    assert found.item() == pytest.approx((both[0] / both[1]).item(), abs=1e-4)
+    assert 0.2 < found < 0.8
 
 
 def test_a_map_that_foretells_half_of_the_variance_has_half_the_infidelity():
