@@ -43,8 +43,9 @@ def deep_lift(
         nothing = make_baseline(subject.inputs, baseline, preprocessing)
         found, differences = [], []
         for part, some, classes in subject.parts():
+            # With a graph too, since what has none is a constant to the rules.
             with Recording() as recorded:
-                then = subject.scores(nothing.values[part], classes)
+                then = subject.scores(nothing.values[part].detach().requires_grad_(), classes).detach()
             with Rescaling(recorded):
                 now = subject.scores(some, classes)
             found.append(gradient_of(now, some) * (some.detach() - nothing.values[part]))

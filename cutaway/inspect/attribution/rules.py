@@ -25,6 +25,7 @@ _OTHER_RECTIFIERS = frozenset(
 )
 _BOUNDED = frozenset({"sigmoid", "tanh", "hardsigmoid", "hardtanh", "softsign", "tanhshrink", "clamp"})
 _MAXIMA = frozenset({f"{kind}max_pool{rank}d" for kind in ("", "adaptive_") for rank in (1, 2, 3)} | {"amax"})
+_LARGER_OF_TWO = frozenset({"max", "maximum", "fmax"})
 _BILINEAR: dict[str, Run] = {"mul": torch.mul, "matmul": torch.matmul, "bmm": torch.bmm}
 
 
@@ -42,6 +43,8 @@ class Rule(TorchFunctionMode):
         name = operation(func, args, kwargs)
         if name is None or not args or not isinstance(args[0], Tensor):
             return func(*args, **kwargs)
+        if name == "relu" and len(args) == 2 and isinstance(args[1], Tensor) and _is_zero(args[0]):
+            args = (args[1], args[0])  # of `torch.maximum(zero, x)`
         inputs = args[0]
         run = functools.partial(_run, func, args[1:], kwargs)
         if name in _BILINEAR:
@@ -164,14 +167,20 @@ def operation(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str |
         return "relu" if isinstance(low, int | float) and low == 0 else "clamp"
     if name == "clamp_max":
         return "clamp"
-    if name == "maximum" and len(args) == 2 and isinstance(args[1], Tensor) and not args[1].any():
-        return "relu"
+    if name in _LARGER_OF_TWO:
+        two = len(args) == 2 and all(isinstance(arg, Tensor) for arg in args)
+        return "relu" if two and any(map(_is_zero, args)) else None
     if name == "threshold" and tuple(args[1:3]) == (0, 0):
         return "relu"
     if name == "hardtanh" and (_bound(args, kwargs, 1, "min_val"), _bound(args, kwargs, 2, "max_val")) == (0, 6):
         return "relu6"
     known = _RECTIFIERS | _OTHER_RECTIFIERS | _BOUNDED | _MAXIMA
     return name if name in known else None
+
+
+def _is_zero(value: Tensor) -> bool:
+    """Whether a tensor is zero, whatever the pictures are."""
+    return not value.requires_grad and not value.any()
 
 
 def _writes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 SPELLINGS = (
     *("modules", "in-place", "shared", "shared in-place", "functional", "functional in-place"),
-    *("method", "clamp", "clamp in-place", "maximum"),
+    *("method", "clamp", "clamp in-place", "maximum", "maximum of zero", "max", "fmax"),
 )
 
 
@@ -85,5 +85,11 @@ class Small(nn.Module):
                 return x
             case "maximum":
                 return torch.maximum(x, torch.zeros(1))
+            case "maximum of zero":
+                return torch.maximum(torch.zeros_like(x), x)
+            case "max":
+                return torch.max(x, torch.zeros_like(x))
+            case "fmax":
+                return torch.fmax(x, torch.zeros_like(x))
             case _:
                 return self.relus[at % len(self.relus)](x)

@@ -44,6 +44,27 @@ def test_every_spelling_gives_what_captum_gives_for_modules(small, spelling, pic
     assert torch.allclose(found.attributions, wanted, atol=1e-5)
 
 
+def test_the_larger_of_two_maps_is_no_relu_also_where_the_baseline_makes_both_zero(pictures):
+    class Maxout(nn.Module):
+        def __init__(self):
+            super().__init__()
+            torch.manual_seed(0)
+            self.first = nn.Conv2d(3, 8, 3, bias=False)
+            self.hidden, self.last = nn.Linear(4, 6), nn.Linear(6, 5)
+
+        def forward(self, x):
+            one, other = self.first(x).chunk(2, 1)
+            return self.last(self.hidden(torch.maximum(one, other).mean((2, 3))).relu())
+
+    network = Maxout().eval()
+    found = deep_lift(network, pictures, 1, baseline=torch.zeros_like(pictures))
+    assert found.attributions.shape == pictures.shape
+    # Through the maximum, what is negative passes to the larger map.
+    plain = guided_backprop(network, pictures, 1).attributions
+    wanted = GuidedBackprop(nn.Sequential(_Larger(network.first), network.hidden, nn.ReLU(), network.last))
+    assert torch.allclose(plain, wanted.attribute(pictures.clone(), 1), atol=1e-6)
+
+
 def test_guided_grad_cam_is_captums(small, pictures):
     reference, classes = small(), torch.tensor([0, 4, 2, 2])
     cam = GuidedGradCam(reference, reference.second)
@@ -144,3 +165,12 @@ def test_an_in_place_operation_still_writes_where_others_read(pictures):
         (network(pictures) - network(torch.zeros(1, 3, 10, 10))).gather(1, found.class_index[:, None])[:, 0].tolist(),
         abs=1e-5,
     )
+
+
+class _Larger(nn.Module):
+    def __init__(self, first):
+        super().__init__()
+        self.first = first
+
+    def forward(self, x):
+        return torch.maximum(*self.first(x).chunk(2, 1)).mean((2, 3))
