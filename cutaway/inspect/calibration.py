@@ -88,9 +88,8 @@ def measure_calibration(answers: Answers, *, num_bins: int = NUM_BINS) -> Calibr
             f"The network's scores of {broken} of {len(labels)} samples are not finite, so they say no confidence.",
             hint="Have its weights diverged in training?",
         )
-    top, predictions = logits.softmax(1).max(1)
-    confidence = top.numpy()
-    is_right = (predictions == labels).numpy()
+    confidence = logits.softmax(1).amax(1).numpy()
+    is_right = (logits.argmax(1) == labels).numpy()
     edges = np.linspace(0, 1, num_bins + 1)
     bins = np.minimum(np.searchsorted(edges, confidence, side="right") - 1, num_bins - 1)
     counts = np.bincount(bins, minlength=num_bins)

@@ -173,8 +173,10 @@ def telling_samples(answers: Answers, *, right: int, wrong: int) -> tuple[list[i
         confident mistakes.
     """
     labels = answers.labels.cpu()
-    confidence, predictions = answers.logits.cpu().softmax(1).max(1)
-    is_right = predictions == labels
+    logits = answers.logits.cpu()
+    # Of the logits, as the accuracy is: of logits that hardly differ the probabilities are the same.
+    is_right = logits.argmax(1) == labels
+    confidence = logits.softmax(1).amax(1)
     rounds: dict[int, int] = {}
     ranked = []
     for index in is_right.nonzero()[:, 0].tolist():

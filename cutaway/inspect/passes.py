@@ -103,7 +103,7 @@ def loss_gradients(
         loss: From logits and targets to the mean over a batch.
 
     Returns:
-        Gradients of the mean over all pictures, on the CPU.
+        Gradients of the mean over all pictures, on the CPU, in float32 at least.
 
     Raises:
         InspectionError: No parameter requires a gradient, there is no batch, or gradients are impossible here.
@@ -122,7 +122,8 @@ def loss_gradients(
             gradients = torch.autograd.grad(value, list(asked.values()), allow_unused=True)
             for name, gradient in zip(asked, gradients, strict=True):
                 if gradient is not None:
-                    share = gradient.detach().cpu() * len(inputs)
+                    # At least in float32: a sum in half precision soon stands still.
+                    share = gradient.detach().cpu().to(torch.promote_types(gradient.dtype, torch.float32)) * len(inputs)
                     sums[name] = sums[name] + share if name in sums else share
             pictures += len(inputs)
     if not pictures:

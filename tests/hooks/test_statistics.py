@@ -76,6 +76,14 @@ def test_moments_of_many_batches_agree_with_numpy_where_the_mean_is_large() -> N
     assert np.allclose(moments.std, values.std(1, dtype=np.float64), rtol=1e-5)
 
 
+def test_the_deviation_where_float32_has_no_such_mean() -> None:
+    # A mean of 2^24 + 1/2, which float32 rounds to 2^24; squares of 3 * 1/4 + 9/4 over four values.
+    stream = StreamingStatistics()
+    stream.update(torch.tensor([2.0**24] * 3 + [2.0**24 + 2]))
+    assert stream.result().mean == 2.0**24 + 0.5
+    assert stream.result().std == math.sqrt(0.75)
+
+
 def test_the_histogram_of_many_values_is_that_of_numpy_but_for_the_edges() -> None:
     values = np.random.default_rng(1).normal(size=100_000).astype(np.float32)
     found = stream_of(values).result()

@@ -70,6 +70,13 @@ def test_samples_are_one_of_each_class_and_the_most_confident_mistakes() -> None
     assert wrong == [4, 5, 3]
 
 
+def test_a_sample_that_is_right_by_a_hair_is_no_mistake() -> None:
+    # In float32 both probabilities are a half.
+    answers = SimpleNamespace(logits=torch.tensor([[1e-9, 2e-9], [2e-9, 1e-9]]), labels=torch.tensor([1, 1]))
+    assert class_scores(answers, ["a", "b"]).accuracy == 0.5
+    assert telling_samples(answers, right=5, wrong=5) == ([0], [1])
+
+
 def test_names_that_do_not_fit_are_an_error() -> None:
     with pytest.raises(InspectionError, match=r"4 classes .* logits \[300, 5\]"):
         class_scores(answered(), "abcd")

@@ -75,6 +75,17 @@ def test_gradients_are_those_of_the_mean_over_all_pictures() -> None:
     assert histograms[0].mean == pytest.approx(float(found["0.weight"].mean()), abs=1e-7)
 
 
+def test_gradients_in_half_precision_add_up_over_many_batches() -> None:
+    # The sum of a bfloat16 stands still at 256 times what is added.
+    network = nn.Linear(2, 3, dtype=torch.bfloat16)
+    batch = torch.tensor([[1.0, -2.0]], dtype=torch.bfloat16), torch.tensor([1])
+    once = loss_gradients(network, [batch])
+    often = loss_gradients(network, [batch] * 600)
+    for name, gradient in once.items():
+        assert gradient.abs().max() > 0
+        torch.testing.assert_close(often[name], gradient)
+
+
 def test_gradients_where_there_can_be_none() -> None:
     network = nn.Linear(2, 2)
     batch = (torch.zeros(1, 2), torch.zeros(1, dtype=torch.long))

@@ -91,8 +91,9 @@ def _telling(subject: Subject, column: str) -> list[Slices]:
 
 def _with_examples(subject: Subject, pair: Confusion) -> Mistakes:
     truth, taken = subject.classes.index(pair.truth), subject.classes.index(pair.prediction)
-    probabilities = subject.answers.logits.cpu().softmax(1)
-    is_such = (subject.answers.labels.cpu() == truth) & (probabilities.argmax(1) == taken)
+    logits = subject.answers.logits.cpu()
+    probabilities = logits.softmax(1)
+    is_such = (subject.answers.labels.cpu() == truth) & (logits.argmax(1) == taken)
     indices = is_such.nonzero()[:, 0]
     surest = indices[probabilities[indices, taken].argsort(descending=True, stable=True)][:MOST_EXAMPLES]
     examples = [(subject.picture(int(index)), float(probabilities[index, taken])) for index in surest]

@@ -75,8 +75,9 @@ def content(views: list[SampleView], target_layer: str | None) -> Mapping[str, A
 def _view(subject: Subject, index: int) -> SampleView:
     """One picture with the map of the predicted class, and of the right class where that is another."""
     picture = subject.picture(index)
-    probabilities = subject.answers.logits[index].softmax(0)
-    truth, top = int(subject.answers.labels[index]), int(probabilities.argmax())
+    logits = subject.answers.logits[index]
+    probabilities = logits.softmax(0)
+    truth, top = int(subject.answers.labels[index]), int(logits.argmax())
     asked = [top] if top == truth else [top, truth]
     large = fitted(picture, PICTURE_SIDE)
     explanations = []
