@@ -13,6 +13,7 @@ from torch import Tensor
 from cutaway.errors import InspectionError
 from cutaway.inspect.classwise import Answers
 from cutaway.inspect.intervals import LEVEL
+from cutaway.settings.labels import distinct
 
 
 @dataclass(frozen=True)
@@ -113,20 +114,20 @@ def in_order_of(logits: Tensor, theirs: Sequence[str], classes: Sequence[str]) -
 
     Args:
         logits: Float [N, K].
-        theirs: K names, in the order of the columns.
+        theirs: K names, in the order of the columns. Of equal ones, the first is the other's first, and so on.
         classes: The same names in the order wanted.
 
     Raises:
         InspectionError: The names are not the same.
     """
-    if set(theirs) != set(classes) or len(theirs) != len(classes):
-        only = [name for name in (*classes, *theirs) if (name in classes) != (name in theirs)]
+    if sorted(theirs) != sorted(classes):
+        only = [name for name in dict.fromkeys((*classes, *theirs)) if classes.count(name) != theirs.count(name)]
         raise InspectionError(
             f"The two networks don't know the same classes: only one knows {', '.join(only[:5])}.",
             hint="Compare networks that were trained on the same classes.",
         )
-    place = {name: index for index, name in enumerate(theirs)}
-    return logits[:, [place[name] for name in classes]]
+    place = {name: index for index, name in enumerate(distinct(theirs))}
+    return logits[:, [place[name] for name in distinct(classes)]]
 
 
 def _answers(answers: Answers) -> tuple[Tensor, Tensor]:

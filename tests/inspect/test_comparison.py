@@ -65,6 +65,14 @@ def test_classes_in_another_order_are_put_in_order() -> None:
         in_order_of(logits, ["a", "b", "c"], ["a", "b", "d"])
 
 
+def test_two_classes_of_one_name_keep_their_own_columns() -> None:
+    logits = torch.tensor([[1.0, 2, 3]])
+    assert in_order_of(logits, ["crane", "heron", "crane"], ["crane", "heron", "crane"]).tolist() == [[1, 2, 3]]
+    assert in_order_of(logits, ["crane", "heron", "crane"], ["heron", "crane", "crane"]).tolist() == [[2, 1, 3]]
+    with pytest.raises(InspectionError, match="only one knows crane, heron"):
+        in_order_of(logits, ["crane", "heron", "crane"], ["crane", "heron", "heron"])
+
+
 def test_answers_over_other_samples_are_an_error() -> None:
     with pytest.raises(InspectionError, match=r"\[2, 3\] and \[1, 3\]"):
         compare_answers(answered([0, 1], [0, 1]), answered([0], [0]))

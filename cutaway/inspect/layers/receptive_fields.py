@@ -22,7 +22,8 @@ class ReceptiveField:
     """What one position of a feature map sees of the input, a number for each spatial axis.
 
     Attributes:
-        size: Input pixels from the first to the last that can change it, padding included.
+        size: Input pixels from the first to the last that can change it, padding included. After upsampling, where
+            positions see differently much, some may see a step of the coarser map more.
         stride: Input pixels from one position to the next; below 1 after upsampling.
         offset: Where the first position's field begins; below 0 in the padding.
     """
