@@ -92,3 +92,19 @@ def test_nothing_is_left_behind_by_a_network_that_raises() -> None:
         network(torch.randn(1, 2, 4, 4))
         torch.ones(2) + 1
     assert [call.name for call in found] == names(network)
+
+
+def test_operators_go_by_the_names_of_torchs_functions() -> None:
+    class Operators(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            _ = 1 - x, 2 / x, 2**x, x // 2, 5 % x
+            mask = ~(x > 0)
+            mask &= mask | (mask ^ mask)
+            return x
+
+    seen: list[str] = []
+    network = Operators()
+    with watch_operations(network, lambda call: seen.append(call.operation)):
+        network(torch.ones(2))
+    arithmetic = ["sub", "div", "pow", "floor_divide", "remainder"]
+    assert seen == [*arithmetic, "gt", "bitwise_not", "bitwise_xor", "bitwise_or", "bitwise_and"]

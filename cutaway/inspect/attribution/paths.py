@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from cutaway.errors import InspectionError
 from cutaway.inspect.attribution.baselines import Baseline, BaselineKind, make_baseline
 from cutaway.inspect.attribution.result import Attribution
-from cutaway.inspect.attribution.subject import AT_A_TIME, ClassIndex, gradient_of, prepared
+from cutaway.inspect.attribution.subject import AT_A_TIME, ClassIndex, finite, gradient_of, prepared
 from cutaway.preprocessing import Preprocessing
 
 
@@ -60,7 +60,7 @@ def integrated_gradients(
                 n_steps=steps,
                 internal_batch_size=max(subject.at_a_time, len(some)),
             )
-            found.append(attributions.detach().to(subject.inputs.dtype))
+            found.append(finite(attributions.detach()).to(subject.inputs.dtype))
         here = subject.logits.gather(1, subject.classes[:, None])[:, 0]
         difference = here - subject.scores_in_parts(nothing.values, subject.classes)
         return Attribution(

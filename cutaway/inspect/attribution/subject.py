@@ -134,6 +134,11 @@ def prepared(
                 f"{purpose} needs logits [N, K] for N = {len(copy)} pictures, not {list(logits.shape)}.",
                 hint="Wrap the network in a module that returns one row of logits per picture.",
             )
+        if logits.isnan().any():
+            raise InspectionError(
+                "The network's logits are not finite.",
+                hint="Have its weights diverged in training, or does the picture hold such values?",
+            )
         yield Subject(network, copy, logits, chosen_classes(class_index, logits), at_a_time, alone)
 
 
@@ -166,7 +171,8 @@ def gradient_of(scores: Tensor, inputs: Tensor) -> Tensor:
     """The gradient of each picture's score at its own pixels: [B], [B, C, H, W] -> [B, C, H, W].
 
     Raises:
-        InspectionError: The scores don't depend on the pictures by any way that autograd can go.
+        InspectionError: The scores don't depend on the pictures by any way that autograd can go, or the gradient is
+            not finite.
     """
     gradient: Tensor | None = None
     if scores.requires_grad:
@@ -177,7 +183,21 @@ def gradient_of(scores: Tensor, inputs: Tensor) -> Tensor:
             "The network cuts off the gradients on their way from the logits to the pictures.",
             hint="Look for `detach`, `no_grad` and rounding in the forward pass; occlusion needs no gradients.",
         )
-    return gradient
+    return finite(gradient)
+
+
+def finite(values: Tensor) -> Tensor:
+    """The values themselves.
+
+    Raises:
+        InspectionError: Some are not finite, and would make maps that are blank.
+    """
+    if not values.isfinite().all():
+        raise InspectionError(
+            "The gradients of the network's logits at the pictures are not finite.",
+            hint="Have its weights diverged, or has it a square root or a norm of zeros? Occlusion needs no gradients.",
+        )
+    return values
 
 
 def _unwrapped(network: nn.Module) -> nn.Module:

@@ -201,6 +201,24 @@ def test_deep_lift_is_complete_on_convolutional_networks_of_torchvision(name):
     assert (found.gap.abs() < 1e-3 * found.difference.abs()).all()
 
 
+def test_a_diverged_network_is_told_and_gives_no_blank_map(method, small, pictures):
+    network = small()
+    with torch.no_grad():
+        network.last.bias[0] = float("nan")
+    with pytest.raises(InspectionError, match="logits are not finite"):
+        attribute(network, pictures, method, 1)
+
+
+@pytest.mark.parametrize("method", ["saliency", "smooth-grad", "integrated-gradients", "deep-lift"])
+def test_gradients_that_are_not_finite_are_told(method, pictures):
+    class Rooted(nn.Module):
+        def forward(self, x):
+            return torch.stack([x.sum((1, 2, 3)), (0 * x).abs().sqrt().sum((1, 2, 3))], 1)
+
+    with pytest.raises(InspectionError, match=r"gradients .* are not finite"):
+        attribute(Rooted(), pictures, method, 1)
+
+
 def test_an_unknown_method_is_told_with_the_known_ones(small, pictures):
     with pytest.raises(InspectionError, match="Known are saliency, input-x-gradient"):
         attribute(small(), pictures, "magic")
