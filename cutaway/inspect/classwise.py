@@ -138,7 +138,8 @@ def class_scores(answers: Answers, classes: Sequence[str]) -> ClassScores:
             hint="Have its weights diverged in training?",
         )
     if not 0 <= int(labels.min()) <= int(labels.max()) < len(classes):
-        raise InspectionError(f"A label is {int(labels.max())}, and there are {len(classes)} classes, from 0 on.")
+        wrong = int(labels.min() if int(labels.min()) < 0 else labels.max())
+        raise InspectionError(f"A label is {wrong}, and there are {len(classes)} classes, from 0 on.")
     classes = distinct(classes)
     count = len(classes)
     pairs = labels.cpu() * count + logits.argmax(1).cpu()

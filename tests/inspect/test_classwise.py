@@ -90,3 +90,5 @@ def test_answers_that_are_no_numbers_name_no_class() -> None:
         class_scores(SimpleNamespace(logits=logits, labels=torch.tensor([0, 0])), ("a", "b"))
     with pytest.raises(InspectionError, match="label is 2"):
         class_scores(SimpleNamespace(logits=logits.nan_to_num(), labels=torch.tensor([0, 2])), ("a", "b"))
+    with pytest.raises(InspectionError, match="label is -1"):
+        class_scores(SimpleNamespace(logits=logits.nan_to_num(), labels=torch.tensor([-1, 1])), ("a", "b"))

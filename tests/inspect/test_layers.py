@@ -317,3 +317,12 @@ def test_a_wrapped_network_has_the_rows_of_its_own() -> None:
     plain, wrapped = (layer_table(each, (3, 8, 8)) for each in (network, nn.DataParallel(network)))
     assert [row.name for row in wrapped.rows] == ["", "0", "1", "2", "3"]
     assert wrapped.rows == plain.rows
+
+
+def test_a_buffer_that_two_modules_share_is_counted_once() -> None:
+    network = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    table = torch.zeros(7)
+    network[0].register_buffer("table", table)
+    network[1].register_buffer("table", table)
+    totals = layer_table(network, (4,)).totals
+    assert (totals.buffers, totals.stored_bytes) == (7, (2 * 20 + 7) * 4)
