@@ -141,3 +141,11 @@ def test_the_sheet_shows_a_row_a_channel_and_says_which_are_dead() -> None:
     assert texts == ["channel 0\nsilent on 40%", "channel 2\nsilent on 100%", "dead: zero on every picture"]
     assert asked == [2, 4, 0]
     assert [axes.get_title() for axes in figure.axes if axes.images] == ["3", "2", "1"]
+
+
+def test_a_picture_that_is_not_a_number_excites_least() -> None:
+    network = nn.Sequential(nn.Conv2d(1, 1, 1, bias=False))
+    nn.init.ones_(network[0].weight)
+    pictures = torch.tensor([-1.0, float("nan"), -2.0]).reshape(3, 1, 1, 1)
+    (found,) = channel_activity(network, [pictures], "0", top=3)
+    assert found.top.tolist() == [[0, 2, 1]]
