@@ -12,7 +12,7 @@ from cutaway.errors import InspectionError, NetworkError
 from cutaway.evaluation import Evaluation, evaluate
 from cutaway.inspect.canvas import legible, png
 from cutaway.inspect.classwise import class_scores
-from cutaway.inspect.embedding import Features, embed, penultimate_features
+from cutaway.inspect.embedding import Features, _chosen, embed, penultimate_features
 from cutaway.inspect.embedding_figures import draw_embedding
 from cutaway.networks import NetworkSpec, build
 from cutaway.networks.heads import Parts
@@ -159,3 +159,10 @@ def test_nothing_is_drawn_from_the_global_generator() -> None:
     before = np.random.get_state()[1].copy()
     embed(blobs(30), "tsne")
     assert np.array_equal(np.random.get_state()[1], before)
+
+
+def test_of_more_pictures_than_the_limit_each_class_keeps_its_share() -> None:
+    labels = np.array([0, 1, 0, 2] * 25)
+    kept = _chosen(labels, 50)
+    assert np.bincount(labels[kept]).tolist() == [25, 13, 12]
+    assert (np.diff(kept) > 0).all()
