@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -26,6 +27,8 @@ _HOOK_TABLES = (
 )
 _MODULE_STATE = frozenset(vars(nn.Module()))
 _CONTAINERS = (list, dict, set)
+# The random states, and torch's switches, are one for all threads and networks.
+_turn = threading.RLock()
 _Steps = tuple[Callable[[Any], None], Sequence[Any]]
 
 
@@ -36,7 +39,7 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
     Restored are, per module, the train or eval flag, the hooks, the buffers (BatchNorm's statistics) and the
     attributes of its own; per parameter `requires_grad` and `.grad`; and the random states of torch (CPU, CUDA, MPS),
     numpy and Python. The values of parameters are not kept, since no inspection writes them. Where one of these cannot
-    be put back, all others still are.
+    be put back, all others still are. Threads take turns: one waits until another's block is over.
 
     Args:
         network: Any module.
@@ -47,30 +50,31 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
     Raises:
         InspectionError: The network was made under `inference_mode`, or does not know its shapes yet.
     """
-    modules = all_modules(network)
-    parameters = _tensors(module._parameters for module in modules)
-    buffers = _tensors(module._buffers for module in modules)
-    _require_shapes(network, (*parameters, *buffers))
-    # Such a tensor's `requires_grad` cannot be set outside the mode.
-    if not torch.is_inference_mode_enabled() and any(parameter.is_inference() for parameter in parameters):
-        raise InspectionError(
-            f"{type(network).__name__} was made under torch.inference_mode(), where its parameters stay.",
-            hint="Make it outside of inference_mode, or inspect `copy.deepcopy(network)`.",
-        )
-    # Few objects in all: Python's garbage collector would run through everything that torch made, for longer than a
-    # small network takes.
-    steps: list[_Steps] = [
-        (_restore_attributes, _attributes_of(modules)),
-        (_restore_module, list(map(_state_of, modules))),
-        (_restore_buffers, _contents_of(buffers)),
-        (_restore_parameter, list(map(_state_of_parameter, parameters))),
-        # The last: nothing that is put back draws numbers afterwards.
-        (_restore_random_states, [_random_states()]),
-    ]
-    try:
-        yield network
-    finally:
-        _take(steps)
+    with _turn:
+        modules = all_modules(network)
+        parameters = _tensors(module._parameters for module in modules)
+        buffers = _tensors(module._buffers for module in modules)
+        _require_shapes(network, (*parameters, *buffers))
+        # Such a tensor's `requires_grad` cannot be set outside the mode.
+        if not torch.is_inference_mode_enabled() and any(parameter.is_inference() for parameter in parameters):
+            raise InspectionError(
+                f"{type(network).__name__} was made under torch.inference_mode(), where its parameters stay.",
+                hint="Make it outside of inference_mode, or inspect `copy.deepcopy(network)`.",
+            )
+        # Few objects in all: Python's garbage collector would run through everything that torch made, for longer than a
+        # small network takes.
+        steps: list[_Steps] = [
+            (_restore_attributes, _attributes_of(modules)),
+            (_restore_module, list(map(_state_of, modules))),
+            (_restore_buffers, _contents_of(buffers)),
+            (_restore_parameter, list(map(_state_of_parameter, parameters))),
+            # The last: nothing that is put back draws numbers afterwards.
+            (_restore_random_states, [_random_states()]),
+        ]
+        try:
+            yield network
+        finally:
+            _take(steps)
 
 
 @contextmanager

@@ -120,14 +120,14 @@ def _explained(
     smooth: Smoothing | bool,
     track: Track,
 ) -> ClassActivation:
-    layers = _layers(network, inputs, target_layer)
-    parameter = next((each for each in network.parameters() if each.is_floating_point()), None)
-    if parameter is not None:
-        inputs = inputs.to(parameter.device, parameter.dtype)
-    if inputs.is_inference():
-        # An inference tensor could not be kept for the gradient.
-        inputs = inputs.clone()
     with untouched(network), torch.no_grad(), without_attention_fast_path():
+        layers = _layers(network, inputs, target_layer)
+        parameter = next((each for each in network.parameters() if each.is_floating_point()), None)
+        if parameter is not None:
+            inputs = inputs.to(parameter.device, parameter.dtype)
+        if inputs.is_inference():
+            # An inference tensor could not be kept for the gradient.
+            inputs = inputs.clone()
         if any(module.training for module in all_modules(network)):
             network.eval()
         # A single picture by itself mixes with nothing, unless the method itself puts altered copies beside it.

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 import torchvision
@@ -264,3 +266,13 @@ def test_torchscript_is_refused_in_words() -> None:
     partly = nn.Sequential(*by_hand()[:1], torch.jit.trace(nn.ReLU(), PICTURE), *by_hand()[2:])
     with pytest.raises(InspectionError, match="which 1 is"):
         grad_cam(partly, PICTURE, "0")
+
+
+def test_threads_take_turns_with_one_network() -> None:
+    network = torchvision.models.resnet18(num_classes=5)
+    pictures = torch.randn(8, 1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    expected = [grad_cam(network, picture).maps for picture in pictures]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda picture: grad_cam(network, picture).maps, pictures))
+    assert all(map(torch.equal, found, expected))
+    assert network.training
