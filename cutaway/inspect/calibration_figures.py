@@ -37,7 +37,7 @@ def draw_calibration(calibration: Calibration) -> Figure:
     axes.set_ylim(0, 1.02)
     axes.set_xlim(0, 1)
     axes.set_ylabel("share that is right")
-    axes.legend(fontsize=7, loc="upper left", frameon=False)
+    figure.legend(fontsize=7, loc="outside lower left", ncols=2, frameon=False)
     lean = calibration.overconfidence
     worst = f"of {calibration.counts[calibration.worst_bin]:,}"
     if calibration.worst_may_be_chance:
@@ -45,7 +45,7 @@ def draw_calibration(calibration: Calibration) -> Figure:
     axes.set_title(
         f"{100 * abs(lean):.1f} points {'more' if lean > 0 else 'less'} sure than right on average, over "
         f"{calibration.num_samples:,} samples\n"
-        f"ECE {calibration.ece:.4f}   MCE {calibration.mce:.3f} ({worst})   Brier {calibration.brier:.4f}   "
+        f"ECE {calibration.ece:.4f}   MCE {calibration.mce:.3f} ({worst})\nBrier {calibration.brier:.4f}   "
         f"NLL {calibration.nll:.4f}",
         fontsize=9,
         loc="left",

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import ListedColormap, Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from cutaway.inspect.canvas import ACCENT, ALARM, SOFT, grid, new_figure, plain
 from cutaway.inspect.canvas import legible as legible
@@ -75,6 +76,7 @@ def draw_histograms(histograms: Sequence[Histogram], *, title: str = "Weights", 
         axes.stairs(histogram.counts, histogram.edges, fill=True, color=ACCENT)
         axes.set_title(plain(histogram.name), fontsize=8, loc="left")
         axes.tick_params(labelsize=7, colors=SOFT)
+        axes.xaxis.set_major_locator(MaxNLocator(3))
         axes.set_yticks([])
         axes.spines[["top", "right", "left"]].set_visible(False)
         if not histogram.is_finite:

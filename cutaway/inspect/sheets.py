@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from cutaway.preprocessing.spec import Pixels
 
 _SIDE = 168
 _LONGEST_NAME = 24
+_LETTERS_AN_INCH = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +67,7 @@ def draw_tiles(tiles: Sequence[Tile], *, title: str, columns: int = 6) -> Figure
     figure = new_figure(max(4.5, (1.35 * widest + 0.35) * columns), (1.45 + 0.15 * most_lines) * rows + 0.6)
     # Wider than the gap between the pictures of a tile.
     figure.set_layout_engine("constrained", w_pad=0.1)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.suptitle(_wrapped(title, figure), fontsize=10, x=0.01, ha="left")
     for axes, number in zip(grid(figure, rows, columns), range(rows * columns), strict=True):
         if number < len(tiles):
             _draw(axes, tiles[number])
@@ -91,7 +93,7 @@ def draw_confusions(
     """
     columns = max((len(row) for row in pictures), default=1)
     figure = new_figure(2.6 + 1.35 * columns, 1.55 * max(1, len(examples)) + 0.5)
-    figure.suptitle(title, fontsize=10, x=0.01, ha="left")
+    figure.suptitle(_wrapped(title, figure), fontsize=10, x=0.01, ha="left")
     axes = grid(figure, max(1, len(examples)), columns + 1)
     for part in axes:
         part.set_axis_off()
@@ -109,6 +111,12 @@ def draw_confusions(
 def class_text(classes: Sequence[str], index: int) -> str:
     """A class's name as a figure can show it."""
     return shortened(legible(classes[index], f"class {index}"), _LONGEST_NAME)
+
+
+def _wrapped(title: str, figure: Figure) -> str:
+    """The title in lines that a sheet has room for; constrained layout makes no picture wider for its sake."""
+    letters = int(figure.get_figwidth() * _LETTERS_AN_INCH)
+    return "\n".join(textwrap.fill(line, letters) for line in title.splitlines())
 
 
 def _draw(axes: Axes, tile: Tile) -> None:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from matplotlib.text import Text
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
@@ -86,6 +87,22 @@ def test_the_diagram_draws_what_was_measured() -> None:
     assert f"ECE {found.ece:.4f}" in figure.axes[0].get_title(loc="left")
     assert [text.get_text() for text in figure.axes[1].texts] == [f"{n:,}" for n in found.counts if n]
     png(figure)
+
+
+def test_the_legend_of_the_diagram_covers_no_bar() -> None:
+    figure = draw_calibration(measure_calibration(answered()))
+    figure.canvas.draw()
+    (legend,) = figure.legends
+    assert not any(legend.get_window_extent().overlaps(axes.get_tightbbox()) for axes in figure.axes)
+
+
+def test_the_title_of_the_diagram_is_not_cut_off() -> None:
+    found = measure_calibration(sure_of_the_first([0.6] * 14, [0] * 11 + [1] * 3))
+    assert found.worst_may_be_chance
+    figure = draw_calibration(found)
+    figure.canvas.draw()
+    title = next(text for text in figure.axes[0].findobj(Text) if "NLL" in text.get_text())
+    assert title.get_window_extent().x1 <= figure.bbox.width
 
 
 def test_answers_that_are_no_numbers_are_an_error() -> None:

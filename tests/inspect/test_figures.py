@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import math
 import subprocess
 import sys
@@ -130,3 +131,14 @@ def test_names_of_strangers_are_no_formulas_wherever_they_stand(name: str) -> No
     formulas = [label for label in axes.yaxis.get_ticklabels() if "$" in label.get_text()]
     assert formulas
     assert all(label.get_parse_math() for label in formulas)
+
+
+def test_numbers_below_a_histogram_do_not_touch() -> None:
+    values = torch.linspace(-0.0106, 0.0079, 200)
+    figure = draw_histograms([tensor_histogram(f"layer{i}.weight", values) for i in range(4)])
+    figure.canvas.draw()
+    low, high = figure.axes[0].get_xlim()
+    texts = [text for text in figure.axes[0].get_xticklabels() if low <= text.get_position()[0] <= high]
+    boxes = [text.get_window_extent() for text in texts]
+    assert len(boxes) >= 2
+    assert all(one.x1 + 4 < other.x0 for one, other in itertools.pairwise(boxes))

@@ -123,3 +123,14 @@ def test_pictures_of_several_sizes_and_grey_ones_stand_on_one_sheet() -> None:
     grey, wide = np.zeros((8, 8, 1), np.uint8), np.zeros((8, 20, 3), np.uint8)
     png(draw_tiles([Tile((grey, wide), ("one", "two")), Tile((wide,), ())] * 4, title="tiles", columns=3))
     png(draw_tiles([], title="none"))
+
+
+def test_a_sheet_of_one_picture_has_room_for_its_title() -> None:
+    model, split = network(), pictures()
+    answers = evaluate(model, split, SPEC)
+    examples = confusion_examples(answers, class_scores(answers, "abc"), confusions=1, pictures=1)
+    title = "the largest confusions, with the pictures that the network is surest of"
+    narrow = draw_confusions(examples, [[split.image(0)]], "abc", title=title)
+    for figure in (narrow, draw_tiles([Tile((split.image(0),), ("one",))], title=f"{title}\n{title}")):
+        figure.canvas.draw()
+        assert figure._suptitle.get_window_extent().x1 <= figure.bbox.width

@@ -142,6 +142,7 @@ def _check_sanity(
             ],
             title=f"rank correlation with the map as trained, mean of {len(inputs)} pictures{_of(split)}",
         )
+        say("a map is another one where its mean correlation falls below 0.5")
         for name, one in found.items():
             say(what_it_shows(name, one))
     from cutaway.inspect.faithfulness.drawing import draw_randomisation

@@ -111,11 +111,12 @@ class MethodComparison:
         return _standard_error(self.values)
 
     def best(self, metric: str) -> str | None:
-        """The method with the best mean, the reference maps left aside; None where there is none."""
+        """The method with the best mean, the reference maps left aside; None where there is none, or more than one."""
         own = [method for method in self.methods if method not in self.references]
         means = {method: self._directed(method, metric).mean().item() for method in own}
         known = {method: value for method, value in means.items() if value == value}
-        return max(known, key=lambda method: known[method]) if known else None
+        best = [method for method, value in known.items() if value == max(known.values())]
+        return best[0] if len(best) == 1 else None
 
     @property
     def cut_off(self) -> float:

@@ -41,6 +41,13 @@ def test_means_and_standard_errors_are_those_over_pictures(corner, looked_at, wh
     assert found.num_pictures == 12
 
 
+def test_of_methods_that_are_equally_good_none_is_the_best(corner, looked_at, where_it_looks):
+    methods = {"one": where_it_looks, "other": where_it_looks}
+    found = compare_methods(corner, looked_at, methods, 0, metrics=["deletion", "increase"])
+    assert found.best("deletion") is None
+    assert found.best("increase") is None
+
+
 def test_one_picture_has_no_standard_error_and_no_verdict(corner, looked_at, where_it_looks):
     found = compare_methods(corner, looked_at[:1], {"there": where_it_looks}, metrics=["deletion"])
     assert found.standard_error.isnan().all()
