@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,7 +51,7 @@ class Capture:
     """What the chosen layers returned, in the order in which their calls ended.
 
     `captured["conv1"]` is the output of a layer that was called once; `captured.calls("relu")` are all of a layer's
-    calls. It stays readable after the `with` block.
+    calls. It stays readable after the `with` block, and goes over the names of `layers` in a loop.
     """
 
     def __init__(self, names: Mapping[str, str], *, has_only_statistics: bool = False) -> None:
@@ -119,6 +119,9 @@ class Capture:
     def __contains__(self, layer: object) -> bool:
         return layer in self._names
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
     def _recorded(self, layer: str) -> str:
         if not isinstance(layer, str):
             raise InspectionError(
@@ -147,6 +150,7 @@ class Capture:
         Raises:
             InspectionError: There is no way from `of` back to the layer.
         """
+        _require_tensor(of)
         call = self.call(layer)
         tensor = _one_tensor(layer, call.output if call._source is None else call._source)
         if not tensor.requires_grad or not of.requires_grad:
@@ -176,6 +180,7 @@ class Capture:
         Raises:
             InspectionError: The network ran without autograd, or a layer was not captured.
         """
+        _require_tensor(of)
         asked = self._names if layers is None else [layers] if isinstance(layers, str) else layers
         names = list(dict.fromkeys(self._recorded(name) for name in asked))
         calls = [call for call in self._calls if call.layer in names]
@@ -199,11 +204,16 @@ class Capture:
 
 def no_such_layer(name: str, known: Iterable[str], where: str) -> InspectionError:
     """What to say of a name that nothing has."""
-    known = [candidate for candidate in known if candidate]
-    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5) or known[:5]
+    known = list(dict.fromkeys(candidate for candidate in known if candidate))
+    near = difflib.get_close_matches(name, known, n=5, cutoff=0.5)
+    if near:
+        hint = f"Did you mean {', '.join(map(repr, near))}?"
+    else:
+        some = ", ".join(map(repr, known[:5])) + (", …" if len(known) > 5 else "")
+        hint = f"There are {some}." if known else "It has no named layers."
     return InspectionError(
         f"No layer {name!r} {where}.",
-        hint=f"Did you mean {', '.join(map(repr, near))}?" if near else "It has no named layers.",
+        hint=hint,
     )
 
 
@@ -225,6 +235,14 @@ def _one_tensor(layer: str, output: Any) -> Tensor:
             hint="Take what you need from `.output`, or choose a layer inside it.",
         )
     return output
+
+
+def _require_tensor(of: Any) -> None:
+    if not isinstance(of, Tensor):
+        raise InspectionError(
+            f"A gradient is of a scalar tensor, not of {of!r}.",
+            hint="Give the scalar first, and then the layer: `.gradient(logits[:, 3].sum(), 'conv1')`.",
+        )
 
 
 def _no_graph(layer: str) -> InspectionError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -136,7 +137,23 @@ def _matching(selector: Selector, modules: dict[str, nn.Module]) -> set[str]:
                 f"No layer of this network is a {selector.__name__}.", hint=f"Its kinds are {', '.join(kinds[:12])}."
             )
         return matching
+    _require_two_arguments(selector)
     matching = {name for name, module in modules.items() if selector(name, module)}
     if not matching:
         raise InspectionError("No layer of this network meets the condition.")
     return matching
+
+
+def _require_two_arguments(condition: Callable[[str, nn.Module], bool]) -> None:
+    try:
+        signature = inspect.signature(condition)
+    except ValueError:
+        # Of some functions written in C nothing is known.
+        return
+    try:
+        signature.bind("", nn.Identity())
+    except TypeError as error:
+        raise InspectionError(
+            f"A function that chooses layers takes a layer's name and the layer: {error}.",
+            hint="Such as `lambda name, layer: name.endswith('relu')`.",
+        ) from error

@@ -83,6 +83,7 @@ def test_the_sanity_check(pictures, capsys):
     assert main([*command, "--out", "made"]) == 0
     out = capsys.readouterr().out
     assert "rank correlation" in out
+    assert "another one where its mean correlation falls below 0.5" in out
     assert "saliency" in out
     assert Path("made/sanity.png").exists()
     assert main([*command, "--json"]) == 0

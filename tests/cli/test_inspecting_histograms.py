@@ -114,6 +114,15 @@ def test_a_bundle_by_itself_and_one_whose_neighbour_is_damaged(trained, call, tm
     assert [moment["step"] for moment in found["over_time"]] == [1, 3, 4]
 
 
+def test_a_single_bundle_over_time_is_no_chart_but_a_sentence(trained, call):
+    said = call(f"{trained}@1 --over-time --out alone")
+    last = Run(trained).bundles()[-1].manifest.progress.step
+    assert f"no bundle before step 1 to follow it from; {trained}@last has those up to step {last}." in said
+    assert {file.name for file in Path("alone").iterdir()} == {"weights.png"}
+    shutil.copytree(Run(trained).bundle_paths()[0], "bundle")
+    assert "train with --keep-last or --keep-every to keep more." in call("bundle --over-time")
+
+
 def test_wrong_usage_and_data_that_is_gone(trained, call):
     assert "--pictures" in call(f"{trained} --pictures 0", code=1)
     assert "no folder 'nowhere'" in call(f"{trained} --of gradients --data folder:nowhere", code=1)

@@ -58,6 +58,42 @@ def test_what_is_no_choice_of_layers_gets_a_sentence() -> None:
                 read(several)
 
 
+def test_a_condition_takes_a_name_and_a_layer() -> None:
+    said = "takes a layer's name and the layer: too many positional arguments"
+    with pytest.raises(InspectionError, match=said), capture(Branching(), lambda layer: layer):  # type: ignore[arg-type, misc]
+        pass
+
+
+def test_names_that_are_near_are_told_once_and_others_are_not_called_meant() -> None:
+    network = Branching()
+    with pytest.raises(InspectionError, match=r"in this network\. There are 'block', ") as told:
+        capture(network, "zzz*").__enter__()
+    assert "mean" not in str(told.value)
+    with capture(network, ["fc", ":mean#0"]) as captured:
+        network(torch.ones(1, 2, 4, 4))
+    with pytest.raises(InspectionError) as told:
+        captured[":men#0"]
+    assert str(told.value).count("':mean#0'") == 1
+
+
+def test_a_capture_goes_over_the_names_of_its_layers_in_a_loop() -> None:
+    network = Branching()
+    with capture(network, ["fc", "block"]) as captured:
+        network(torch.ones(1, 2, 4, 4))
+    assert tuple(captured) == captured.layers == ("block", "fc")
+    assert {name: captured[name].shape for name in captured}["fc"] == captured["fc"].shape
+
+
+def test_a_layer_in_place_of_the_scalar_is_told() -> None:
+    network = Branching()
+    with capture(network, "fc", gradients=True) as captured:
+        total = network(torch.ones(1, 2, 4, 4)).sum()
+    with pytest.raises(InspectionError, match=r"not of 'fc'\. Give the scalar first"):
+        captured.gradient("fc", total)
+    with pytest.raises(InspectionError, match="Give the scalar first"):
+        captured.gradients("fc")
+
+
 def test_names_and_patterns_of_operations_that_match_nothing_are_told() -> None:
     network, image = Branching(), torch.ones(1, 2, 4, 4)
     with pytest.raises(InspectionError, match="No layer 'blok'"), capture(network, ["fc", "blok:relu#0"]):

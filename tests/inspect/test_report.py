@@ -419,8 +419,8 @@ def test_a_method_that_a_map_knowing_nothing_equals_is_told() -> None:
         {},
         torch.zeros(2),
     )
-    assert trust._doubt(found, "good", "insertion") == "random pixels is as good"
+    assert trust._doubt(found, "good", "insertion") == "no better than random pixels"
     lower = replace(found, metrics=("deletion",))
-    assert trust._doubt(lower, "good", "deletion") == "centre is as good"
+    assert trust._doubt(lower, "good", "deletion") == "no better than centre"
     assert trust._doubt(lower, "centre", "deletion") == ""
     assert trust._doubt(lower, "bad", "deletion") in ("", "not told from chance")

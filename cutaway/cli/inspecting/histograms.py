@@ -116,6 +116,8 @@ def _find(restored: Restored, options: HistogramsOptions) -> _Found:
     history: Sequence[Moment] = ()
     if options.over_time or "updates" in options.of:
         history = _history(restored, over_time=options.over_time, notes=notes)
+    if options.over_time and len(history) == 1:
+        notes.append(_why_one_moment(restored))
     if "updates" in options.of:
         newest = history[-1]
         if newest.updates:
@@ -170,6 +172,17 @@ def _bundles_until(restored: Restored, notes: list[str]) -> list[Stored]:
     return [*{one.manifest.progress.step: one for one in earlier}.values(), own]
 
 
+def _why_one_moment(restored: Restored) -> str:
+    """Why there is nothing to follow over time, and where there is more."""
+    run = _run_of(restored)
+    step = restored.manifest.progress.step
+    later = [] if run is None else [one.manifest.progress.step for one in run.bundles(on_damage=lambda _: None)]
+    said = f"There is no bundle before step {step} to follow it from"
+    if run is not None and max(later, default=0) > step:
+        return f"{said}; {run.path}@last has those up to step {max(later)}."
+    return f"{said}; train with --keep-last or --keep-every to keep more."
+
+
 def _run_of(restored: Restored) -> Run | None:
     """The run that a bundle lies in."""
     from cutaway.checkpoints import Run
@@ -202,7 +215,7 @@ def _draw(found: _Found, out: Path) -> list[str]:
     for between, updates in found.updates.items():
         name = "last-step" if between.startswith("in step") else "updates"
         write(name, png(draw_updates(updates, title=f"Updates {between}")), f"updates {between}")
-    if found.history:
+    if len(found.history) > 1:
         write("weights-over-time", png(draw_weights_over_time(found.history)), "weights over time")
         if any(moment.updates or moment.last_step for moment in found.history):
             write("updates-over-time", png(draw_updates_over_time(found.history)), "updates over time")

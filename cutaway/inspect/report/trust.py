@@ -171,7 +171,7 @@ def _doubt(found: MethodComparison, method: str, metric: str) -> str:
     others = {name: sign * float(found.mean[found.methods.index(name), column]) for name in found.references}
     best = max(others, key=lambda name: others[name])
     if others[best] >= own:
-        return f"{best} is as good"
+        return f"no better than {best}"
     return "" if found.beats_random(method, metric) else "not told from chance"
 
 
