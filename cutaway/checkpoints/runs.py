@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import math
 import re
@@ -270,7 +271,9 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
                 f"There is no run or bundle at {base}, which is a network's name; this takes one that was trained.",
                 hint=f"Name a run or a bundle, or train one: cutaway train --network {base} --out runs/NAME",
             )
-        raise BundleError(f"There is no run or bundle at {base}.", hint="Train one: cutaway train --out " + base)
+        near = _runs_like(Path(base))
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Train one: cutaway train --out {base}"
+        raise BundleError(f"There is no run or bundle at {base}.", hint=hint)
     damaged: list[BundleError] = []
     stored = run.bundles(on_damage=damaged.append)
     if wanted == "last" and damaged:
@@ -298,6 +301,14 @@ def beside_others(error: BundleError, run: Run) -> BundleError:
         return error
     hint = f"Another may be whole: cutaway checkpoints list {run.path} --verify; RUN@best and RUN@STEP name them."
     return DamagedBundleError(error.message, hint=hint)
+
+
+def _runs_like(path: Path) -> list[str]:
+    """The runs beside a path whose names are nearly its own."""
+    if not path.parent.is_dir():
+        return []
+    runs = [other.name for other in path.parent.iterdir() if Run(other).checkpoints.is_dir()]
+    return [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, runs, n=3, cutoff=0.6)]
 
 
 def _names_network(reference: str) -> bool:

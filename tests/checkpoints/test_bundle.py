@@ -243,6 +243,9 @@ def test_references(tmp_path):
         find(f"{name}@newest")
     with pytest.raises(BundleError, match="no run or bundle"):
         find(tmp_path / "nothing")
+    with pytest.raises(BundleError) as told:
+        find(f"{name}2@last")
+    assert told.value.hint == f"Did you mean {name}?"
 
 
 def test_the_best_is_the_lowest_where_less_is_better(tmp_path):

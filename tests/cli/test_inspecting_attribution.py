@@ -65,6 +65,8 @@ def test_a_broken_picture_costs_only_its_own_figure(pictures, capsys):
     ("words", "said"),
     [
         (["--method", "magic"], "There is no method 'magic'"),
+        (["--method", "grad-cam"], "cutaway inspect cam"),
+        (["--method", "integrated-gradient"], "Did you mean integrated-gradients or"),
         (["--label", "hat"], "There is no class 'hat'"),
         (["--images", "nowhere.png"], "no picture at nowhere.png"),
     ],

@@ -122,6 +122,7 @@ def test_pictures_are_drawn_from_the_data(convolutional_run, capsys):
     ("words", "said"),
     [
         (["--methods", "magic"], "There is no method 'magic'"),
+        (["--methods", "gradcam"], "Did you mean grad-cam"),
         (["--metrics", "magic"], "There is no metric 'magic'"),
         (["--pictures", "0"], "--pictures must be at least 1"),
         (["--data", "mnist"], "--images and --data both name pictures"),

@@ -61,6 +61,8 @@ def test_wrong_usage_ends_with_2(capsys):
         (["train", "--data", "fashion-mnits"], "fashion-mnits", "fashion-mnist"),
         (["train", "--network", "resnet19"], "resnet19", "resnet-small"),
         (["inspect", "layers", "nowhere"], "no run or bundle at nowhere", "cutaway train"),
+        (["inspect", "layers", "resnet18"], "no run, bundle or network named 'resnet18'", "mean torchvision:resnet18?"),
+        (["inspect", "layers", "resnet-smal"], "network named 'resnet-smal'", "mean resnet-small"),
         (
             ["inspect", "cam", "torchvision:resnet18", "--images", "x"],
             "is a network's name",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -14,7 +15,7 @@ from cutaway.cli.arguments import parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
 from cutaway.cli.own_code import permitted
 from cutaway.cli.terminal import console
-from cutaway.errors import CutawayError, SettingsError
+from cutaway.errors import CutawayError, NetworkError, SettingsError
 from cutaway.settings.recipe import Optimizer
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def run_layers(arguments: Sequence[str]) -> None:
     if is_network(options.reference):
         network, shape = named_network(options.reference, options.input, options.num_classes, options.reading)
     else:
+        _require_no_near_name(options.reference)
         restored = options.reading.restore(options.reference)
         network, shape = restored.network, options.input or restored.spec.input_shape
     print_table(
@@ -119,6 +121,22 @@ def is_network(reference: str) -> bool:
     if Path(reference).exists():
         return False
     return reference.startswith((FACTORY, TORCHVISION)) or reference in names()
+
+
+def _require_no_near_name(reference: str) -> None:
+    """Tells of a network's name that is nearly right, such as resnet18 without torchvision's prefix."""
+    from cutaway.networks import names
+    from cutaway.networks.registry import TORCHVISION
+
+    if Path(reference.rpartition("@")[0] or reference).exists() or "/" in reference:
+        return
+    known = {name.removeprefix(TORCHVISION): name for name in names()}
+    near = [known[reference]] if reference in known else []
+    near = near or [known[name] for name in difflib.get_close_matches(reference, known, n=3, cutoff=0.75)]
+    if near:
+        raise NetworkError(
+            f"There is no run, bundle or network named '{reference}'.", hint=f"Did you mean {' or '.join(near)}?"
+        )
 
 
 def named_network(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -66,10 +67,19 @@ def attribute(
         >>> found = attribute(network, images, "integrated-gradients", baseline="blur")
     """
     if method not in METHODS:
-        raise InspectionError(f"There is no method '{method}'.", hint=f"Known are {', '.join(METHODS)}.")
+        raise InspectionError(f"There is no method '{method}' of attribution.", hint=_other_than(method))
     chosen = METHODS[method]
     unfit = {name for name in ("baseline", "preprocessing") if not chosen.takes_baseline}
     unfit |= set() if chosen.takes_seed else {"seed"}
     return chosen.function(
         network, inputs, class_index, **{name: value for name, value in options.items() if name not in unfit}
     )
+
+
+def _other_than(method: str) -> str:
+    from cutaway.inspect import class_activation
+
+    if method in class_activation.METHODS:
+        return "It makes class activation maps: `cutaway inspect cam`, in Python `class_activation_maps`."
+    near = difflib.get_close_matches(method, METHODS, n=3, cutoff=0.6)
+    return f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(METHODS)}."

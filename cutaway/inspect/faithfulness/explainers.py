@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from weakref import WeakKeyDictionary
 
 import torch
@@ -57,7 +58,9 @@ def explainer(
 
         return attributed
     if method not in class_activation.METHODS:
-        raise InspectionError(f"There is no method '{method}'.", hint=f"Known are {', '.join(HEATMAP_METHODS)}.")
+        near = difflib.get_close_matches(method, HEATMAP_METHODS, n=3, cutoff=0.6)
+        hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(HEATMAP_METHODS)}."
+        raise InspectionError(f"There is no method '{method}'.", hint=hint)
     known: WeakKeyDictionary[nn.Module, dict[torch.Size, TargetLayer]] = WeakKeyDictionary()
 
     def mapped(network: nn.Module, pictures: Tensor, classes: Tensor) -> Tensor:
