@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cutaway.errors import InspectionError, NetworkError
 from cutaway.hooks import Call, ChannelMoments, capture, named_modules, untouched
 from cutaway.inspect.intervals import never_seen
+from cutaway.inspect.passes import require_batches
 from cutaway.networks.target_layers import TargetLayer, spatial_layers
 
 SATURATED = 0.95
@@ -132,12 +133,14 @@ def channel_activity(
         One entry for each layer and each time that it runs in a forward pass, in the order in which they end.
 
     Raises:
-        InspectionError: There are no pictures, a layer asked for returns no channels, or nothing of the kind was found.
+        InspectionError: There are no pictures or one tensor of them, a layer asked for returns no channels, or nothing
+            of the kind was found.
 
     Example:
         >>> for found in channel_activity(network, batches):
         ...     print(found.layer, found.dead)
     """
+    require_batches(batches)
     modules = named_modules(network)
     chosen = _activations(modules) if layers is None else layers
     remaining = iter(batches)

@@ -75,6 +75,11 @@ def feature_maps(
         >>> for found in feature_maps(network, images, ["layer1", "layer4"]):
         ...     print(found.layer.name, found.maps.shape, found.strongest(picture=0, limit=4))
     """
+    if not isinstance(inputs, Tensor):
+        raise InspectionError(
+            f"Feature maps need a tensor of pictures, not a {type(inputs).__name__}.",
+            hint="Make one of an array by `torch.from_numpy`.",
+        )
     if inputs.dim() != 4 or len(inputs) == 0:
         raise InspectionError(
             f"Feature maps need a batch of pictures [N, C, H, W], not {list(inputs.shape)}.",

@@ -48,8 +48,9 @@ def activation_histograms(
         bins: At most so many.
 
     Raises:
-        InspectionError: There is no such layer, or no batch.
+        InspectionError: There is no such layer, no batch, or one tensor instead of batches.
     """
+    require_batches(batches)
     modules = named_modules(network, shared=True)
     asked = None if layers is None else list(dict.fromkeys([layers] if isinstance(layers, str) else layers))
     unknown = [name for name in asked or () if name not in modules]
@@ -108,6 +109,7 @@ def loss_gradients(
     Raises:
         InspectionError: No parameter requires a gradient, there is no batch, or gradients are impossible here.
     """
+    require_batches(batches, pairs=True)
     if torch.is_inference_mode_enabled():
         raise InspectionError("There are no gradients under `inference_mode`.", hint="Call this outside of it.")
     asked = {name: parameter for name, parameter in network.named_parameters() if parameter.requires_grad}
@@ -141,3 +143,21 @@ def loss_gradient_histograms(
     """Histograms of what `loss_gradients` gives."""
     gradients = loss_gradients(network, batches, loss=loss)
     return tuple(tensor_histogram(name, gradient, bins=bins) for name, gradient in gradients.items())
+
+
+def require_batches(batches: object, *, pairs: bool = False) -> None:
+    """Refuses a batch in place of batches, which would be taken apart into its pictures.
+
+    Args:
+        batches: Where several are meant.
+        pairs: Each is of inputs and targets.
+
+    Raises:
+        InspectionError: It is a tensor, or a pair of them.
+    """
+    is_pair = pairs and isinstance(batches, tuple) and all(isinstance(part, Tensor) for part in batches)
+    if isinstance(batches, Tensor) or is_pair:
+        raise InspectionError(
+            "Several batches are meant, and this is one.",
+            hint=f"Put it into a list: {'[(images, labels)]' if pairs else '[images]'}.",
+        )

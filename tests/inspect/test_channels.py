@@ -149,3 +149,8 @@ def test_a_picture_that_is_not_a_number_excites_least() -> None:
     pictures = torch.tensor([-1.0, float("nan"), -2.0]).reshape(3, 1, 1, 1)
     (found,) = channel_activity(network, [pictures], "0", top=3)
     assert found.top.tolist() == [[0, 2, 1]]
+
+
+def test_one_batch_in_place_of_several_is_told() -> None:
+    with pytest.raises(InspectionError, match=r"Put it into a list: \[images\]"):
+        channel_activity(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU()), torch.ones(2, 1, 4, 4))

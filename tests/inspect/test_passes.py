@@ -121,3 +121,13 @@ def test_a_compiled_network_shows_what_it_shows_uncompiled() -> None:
     found = activation_histograms(torch.compile(network, backend=backend), batches)
     assert [(one.name, one.mean) for one in found] == [(one.name, one.mean) for one in plain]
     assert [one.name for one in activation_histograms(nn.DataParallel(network), batches)] == [one.name for one in plain]
+
+
+def test_one_batch_in_place_of_several_is_told() -> None:
+    images, labels = torch.ones(3, 2), torch.zeros(3, dtype=torch.long)
+    with pytest.raises(InspectionError, match=r"Put it into a list: \[images\]"):
+        activation_histograms(Net(), images)
+    for one in (images, (images, labels)):
+        with pytest.raises(InspectionError, match=r"Put it into a list: \[\(images, labels\)\]"):
+            loss_gradients(Net(), one)
+    assert loss_gradients(Net(), ((images, labels), (images, labels)))

@@ -97,6 +97,11 @@ def prepared(
             f"{purpose} needs gradients, which torch.inference_mode() rules out.",
             hint="Call it outside inference_mode.",
         )
+    if not isinstance(inputs, Tensor):
+        raise InspectionError(
+            f"{purpose} takes a tensor of preprocessed pictures, not a {type(inputs).__name__}.",
+            hint="Make one of an array by `torch.from_numpy`.",
+        )
     if inputs.dim() != 4 or not inputs.is_floating_point() or 0 in inputs.shape:
         raise InspectionError(
             f"{purpose} takes preprocessed pictures as floats [N, C, H, W], not {inputs.dtype} {list(inputs.shape)}.",

@@ -1,6 +1,7 @@
 """What holds for every attribution method."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from torch import nn
 from cutaway.errors import InspectionError
 from cutaway.inspect.attribution import METHODS, attribute
 from cutaway.inspect.attribution.subject import prepared
+from cutaway.inspect.features import feature_maps
 
 
 @pytest.fixture(params=METHODS)
@@ -217,6 +219,12 @@ def test_gradients_that_are_not_finite_are_told(method, pictures):
 
     with pytest.raises(InspectionError, match=r"gradients .* are not finite"):
         attribute(Rooted(), pictures, method, 1)
+
+
+def test_an_array_in_place_of_a_tensor_is_told(small, pictures):
+    for look in (partial(attribute, method="saliency"), feature_maps):
+        with pytest.raises(InspectionError, match=r"not a ndarray\. Make one of an array"):
+            look(small, pictures.numpy())
 
 
 def test_an_unknown_method_is_told_with_the_known_ones(small, pictures):
