@@ -77,6 +77,11 @@ def test_it_fits_every_screen_in_both_schemes_and_asks_nobody(
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
     assert page.title().startswith("a-run-with")
+    tops = page.locator(".headline dd").evaluate_all("all => all.map(one => one.getBoundingClientRect().top)")
+    assert len(set(tops)) == 1 or width == 390
+    assert page.locator(".headline dd").evaluate_all(
+        "all => all.every(one => one.getBoundingClientRect().height < 1.9 * parseFloat(getComputedStyle(one).fontSize))"
+    )
     background, ink = page.evaluate(
         "(() => { const s = getComputedStyle(document.body); return [s.backgroundColor, s.color] })()"
     )
