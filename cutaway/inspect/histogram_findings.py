@@ -8,6 +8,8 @@ from cutaway.inspect.histograms import FAR, Histogram
 from cutaway.inspect.updates import UpdateRatio
 
 MANY_ZEROS = 0.5
+# What a ReLU lets through has a long tail in every network.
+FAR_FOR_ACTIVATIONS = 20.0
 LOW_RATIO, HIGH_RATIO = 1e-5, 1e-1
 
 
@@ -17,7 +19,7 @@ def findings(histograms: Iterable[Histogram], *, are_activations: bool = False) 
     Args:
         histograms: Of tensors of one kind.
         are_activations: They are of layers' outputs. Of those without negative values, as a ReLU and the pooling behind
-            it return them, zeros are nothing odd.
+            it return them, zeros are nothing odd, nor are values as far out as a ReLU's tail reaches.
     """
     return tuple(sentence for histogram in histograms for sentence in _of_one(histogram, are_activations))
 
@@ -54,8 +56,8 @@ def _of_one(histogram: Histogram, is_activation: bool) -> list[str]:
         sentences.append(f"{histogram.name}: every value is {histogram.smallest:.4g}.")
     elif histogram.zeros > MANY_ZEROS and not (is_activation and histogram.smallest >= 0):
         sentences.append(f"{histogram.name}: {histogram.zeros:.1%} zeros.")
-    if histogram.num_outliers:
-        far = max(abs(histogram.smallest - histogram.mean), abs(histogram.largest - histogram.mean))
+    far = max(abs(histogram.smallest - histogram.mean), abs(histogram.largest - histogram.mean))
+    if histogram.num_outliers and not (is_activation and far <= FAR_FOR_ACTIVATIONS * histogram.std):
         many = "1 value lies" if histogram.num_outliers == 1 else f"{histogram.num_outliers:,} values lie"
         sentences.append(
             f"{histogram.name}: {many} more than {FAR:g} standard deviations from the mean, "

@@ -98,7 +98,8 @@ def test_the_class_is_in_the_name_and_the_networks_own_answer_in_the_line(names,
     assert (best["top"], best["top_probability"]) == (best["label"], best["probability"])
     assert (other["top"], other["top_probability"]) == (best["label"], best["probability"])
     assert main(["inspect", "cam", "run", "--images", "a.png", "--label", other["label"], "--out", "one"]) == 0
-    (line,) = capsys.readouterr().out.splitlines()
+    line, how = capsys.readouterr().out.splitlines()
+    assert how == "Grad-CAM at relu2."
     share = f"{100 * best['probability']:.1f} %"
     assert f": {other['label']} " in line
     assert f"(its answer is {best['label']} {share})" in line

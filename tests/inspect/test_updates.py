@@ -86,6 +86,11 @@ def test_oddities_in_words() -> None:
     assert findings([tensor_histogram("a", -sparse.abs())], are_activations=True) == ("a: 75.0% zeros.",)
     assert findings([tensor_histogram("a", torch.zeros(3))], are_activations=True) == ("a: every value is 0.",)
     assert findings([tensor_histogram("a", torch.zeros(3))]) == ("a: every value is 0.",)
+    # The largest of ten thousand that fall off exponentially lies about ten standard deviations out.
+    tail = -torch.linspace(1e-4, 1, 10_000).log()
+    assert findings([tensor_histogram("a", tail)])
+    assert findings([tensor_histogram("a", tail)], are_activations=True) == ()
+    assert "47" in findings([tensor_histogram("a", torch.tensor([0.0] * 2209 + [9.0]))], are_activations=True)[0]
     assert findings([tensor_histogram("a", torch.linspace(-1, 1, 50))]) == ()
 
 

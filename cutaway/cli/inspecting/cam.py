@@ -54,6 +54,8 @@ class CamOptions:
     """Also write each map as it was computed, as a .npy file."""
     opacity: float = 0.5
     """Of the heat-map over the picture."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
     json: bool = False
     """Print JSON."""
     reading: Reading = field(default_factory=ReadingOptions)
@@ -68,8 +70,12 @@ def run_cam(arguments: Sequence[str]) -> None:
         raise SettingsError("--label and --top exclude each other.")
     require_folder(options.out)
 
-    restored = options.reading.restore(options.reference)
+    from cutaway.devices import choose_device
     from cutaway.inspect.class_activation import find_method
+
+    device = choose_device(options.device)
+    restored = options.reading.restore(options.reference)
+    restored.network.to(device)
 
     # Where a picture takes long, the bar is over its channels.
     is_slow = any(find_method(name).alters_copies for name in options.method)
@@ -95,6 +101,8 @@ def run_cam(arguments: Sequence[str]) -> None:
         for of_picture in written:
             for line in _sheet_lines(of_picture) if options.sheet else map(_line, of_picture):
                 say(one_line(line))
+        if written:
+            say(_how(written[0]))
     tell_alone(entry for of_picture in written for entry in of_picture)
     pictures.refuse_broken()
 
@@ -113,6 +121,14 @@ def _sheet_lines(entries: Sequence[Mapping[str, object]]) -> Iterable[str]:
     for entry in entries:
         if not entry["has_evidence"]:
             yield f"{entry['overlay']}: {entry['method']}: {entry['told']}, so the map is empty"
+
+
+def _how(entries: Sequence[Mapping[str, object]]) -> str:
+    """Where each method looked, which is the same for all pictures."""
+    from cutaway.inspect.class_activation import find_method
+
+    places = {find_method(str(entry["method"])).title: one_line(str(entry["target_layer"])) for entry in entries}
+    return "; ".join(f"{title} at {layer}" for title, layer in places.items()) + "."
 
 
 def _class(entry: Mapping[str, object]) -> str:

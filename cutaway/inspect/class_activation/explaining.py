@@ -197,6 +197,11 @@ def _check(method: Method, inputs: Tensor, against: Classes | None, target_layer
             f"{method.title} needs gradients, which torch.inference_mode() rules out.",
             hint="Call it outside inference_mode.",
         )
+    if not isinstance(inputs, Tensor):
+        raise InspectionError(
+            f"{method.title} takes a tensor of preprocessed pictures, not a {type(inputs).__name__}.",
+            hint="Make one of an array by `torch.from_numpy`.",
+        )
     if inputs.dim() != 4 or not inputs.is_floating_point() or len(inputs) == 0:
         raise InspectionError(
             f"{method.title} takes preprocessed pictures as floats [N, C, H, W], not {inputs.dtype} "

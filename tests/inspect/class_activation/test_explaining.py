@@ -276,3 +276,8 @@ def test_threads_take_turns_with_one_network() -> None:
         found = list(threads.map(lambda picture: grad_cam(network, picture).maps, pictures))
     assert all(map(torch.equal, found, expected))
     assert network.training
+
+
+def test_an_array_in_place_of_a_tensor_is_told() -> None:
+    with pytest.raises(InspectionError, match=r"not a ndarray\. Make one of an array"):
+        grad_cam(by_hand(), PICTURE.numpy())
