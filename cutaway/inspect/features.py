@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cutaway.errors import InspectionError
+from cutaway.errors import InspectionError, NetworkError
 from cutaway.hooks import capture, untouched
 from cutaway.networks.target_layers import TargetLayer, find_target_layer, spatial_layers, stage_layers
 
@@ -61,8 +61,8 @@ def feature_maps(
     Args:
         network: Any network of pictures.
         inputs: float [N, C, H, W], preprocessed.
-        layers: Names of layers that return maps, or patterns such as `layer1.*`; for each size of map the last layer
-            if None.
+        layers: Names of layers that return maps, or patterns such as `layer1.*`, or of operations that return
+            [N, C, h, w], such as `layer1.0:add#0`; for each size of map the last layer if None.
 
     Returns:
         One entry per layer, in the order in which the layers end.
@@ -104,6 +104,9 @@ def feature_maps(
         with capture(network, [target.name for target in targets]) as captured:
             network(inputs)
     by_name = {target.name: target for target in targets}
+    for call in captured.all_calls:
+        if ":" in call.layer and call.tensor.dim() != 4:
+            raise NetworkError(f"{call.layer!r} returns no maps [N, C, h, w] but {list(call.tensor.shape)}.")
     return tuple(
         FeatureMaps(by_name[call.layer], by_name[call.layer].as_maps(call.tensor).float().cpu().contiguous())
         for call in captured.all_calls
@@ -111,7 +114,9 @@ def feature_maps(
 
 
 def _named(network: nn.Module, shape: tuple[int, int, int], name: str) -> tuple[TargetLayer, ...]:
-    """The layer of that name, or all that return maps and match a pattern."""
+    """The layer or operation of that name, or all layers that return maps and match a pattern."""
+    if ":" in name:
+        return (TargetLayer(name, "nchw"),)
     if not any(sign in name for sign in "*?["):
         return (find_target_layer(network, shape, name),)
     known = spatial_layers(network, shape)

@@ -168,11 +168,16 @@ def _failed(what: str, error: Exception) -> NetworkError:
     """What a person's own code raised, and where, which they would look for in a traceback."""
     # A KeyError shows its key as Python writes it.
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    frame = traceback.extract_tb(error.__traceback__)[-1]
-    file, line = (error.filename, error.lineno) if isinstance(error, SyntaxError) else (frame.filename, frame.lineno)
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    if isinstance(error, SyntaxError):
+        hint = f"See {error.filename}, line {error.lineno}."
+    elif theirs:
+        hint = f"See {theirs[-1].filename}, line {theirs[-1].lineno}."
+    else:  # it was never entered
+        hint = "Does it take the arguments that it is given, and no more?"
     return NetworkError(
         f"{what}: {type(error).__name__}{f': {said}' if said else ''}".rstrip(".") + ".",
-        hint=f"See {file}, line {line}.",
+        hint=hint,
     )
 
 

@@ -95,3 +95,18 @@ def test_layers_are_found_by_pattern():
     assert [maps.layer.name for maps in found] == ["stage1.conv1", "stage1.conv2", "stage3"]
     with pytest.raises(InspectionError, match="matches 'stage9"):
         feature_maps(network, torch.rand(1, 1, 28, 28), "stage9.*")
+
+
+def test_what_an_operation_returns_is_shown_by_its_name() -> None:
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return torch.flatten(super().forward(x) + x, 1)
+
+    network = nn.Sequential(nn.Identity(), Residual(nn.ReLU()))
+    picture = torch.tensor([[[[1.0, -2.0], [3.0, 0.0]]]])
+    (found,) = feature_maps(network, picture, "1:add#0")
+    assert (found.layer.name, found.maps.tolist()) == ("1:add#0", [[[[2, -2], [6, 0]]]])
+    with pytest.raises(NetworkError, match=r"'1:flatten#0' returns no maps .* \[1, 4\]"):
+        feature_maps(network, picture, "1:flatten#0")
+    with pytest.raises(InspectionError, match="mul#0"):
+        feature_maps(network, picture, "1:mul#0")

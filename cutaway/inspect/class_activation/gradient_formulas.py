@@ -87,5 +87,4 @@ def _inverse(total: Tensor, size: Tensor) -> Tensor:
 
 
 def _weighted(weights: Tensor, maps: Tensor) -> Tensor:
-    # A product of matrices: einsum would find out that it is one at each call.
-    return (weights[:, None] @ maps.flatten(2)).view(len(maps), *maps.shape[2:])
+    return torch.einsum("nc,nchw->nhw", weights, maps)
