@@ -111,25 +111,6 @@ class Slots:
         async with self.admission() as admission:
             return await admission.run(function, *arguments)
 
-    @asynccontextmanager
-    async def place(self) -> AsyncIterator[None]:
-        """A place to work, waited for in turn, for work that knows its own end.
-
-        Raises:
-            BusyError: As of `run`.
-        """
-        self._count_in()
-        try:
-            await self._acquire()
-            began = time.perf_counter()
-            try:
-                yield
-            finally:
-                self.on_done(time.perf_counter() - began)
-                self._semaphore.release()
-        finally:
-            self._count_out()
-
     async def _acquire(self) -> None:
         try:
             async with asyncio.timeout(self._time_limit):

@@ -103,30 +103,31 @@ def make_model(tmp_path_factory: pytest.TempPathFactory) -> MakeModel:
     return make
 
 
+def _with_features(model: Any) -> None:
+    """Gives a map for each colour, and the mean of each minus 0.5."""
+    from onnx import TensorProto, helper, numpy_helper
+
+    model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
+    model.graph.node.extend(
+        [
+            helper.make_node("Transpose", ["colors"], ["features.colors"], perm=[0, 3, 1, 2]),
+            helper.make_node("Sub", ["mean", "half"], ["features.mean"]),
+        ]
+    )
+    for name, shape in (("features.colors", ["N", 3, "h", "w"]), ("features.mean", ["N", 3])):
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+
+
+FEATURES = (
+    Feature(output="features.colors", layer="colors", layout="maps", shape=(3, 8, 8)),
+    Feature(output="features.mean", layer="mean", layout="as it is", shape=(3,)),
+)
+
+
 @pytest.fixture(scope="session")
 def featured_model(make_model: MakeModel) -> Path:
     """A file that also gives a map for each colour, and the mean of each minus 0.5."""
-
-    def edit(model: Any) -> None:
-        from onnx import TensorProto, helper, numpy_helper
-
-        model.graph.initializer.append(numpy_helper.from_array(np.float32(0.5), "half"))
-        model.graph.node.extend(
-            [
-                helper.make_node("Transpose", ["colors"], ["features.colors"], perm=[0, 3, 1, 2]),
-                helper.make_node("Sub", ["mean", "half"], ["features.mean"]),
-            ]
-        )
-        for name, shape in (("features.colors", ["N", 3, "h", "w"]), ("features.mean", ["N", 3])):
-            model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
-
-    return make_model(
-        edit,
-        features=(
-            Feature(output="features.colors", layer="colors", layout="maps", shape=(3, 8, 8)),
-            Feature(output="features.mean", layer="mean", layout="as it is", shape=(3,)),
-        ),
-    )
+    return make_model(_with_features, features=FEATURES)
 
 
 @pytest.fixture(scope="session")
@@ -172,6 +173,17 @@ def _endless_for_white(model: Any) -> None:
 def endless_model(make_model: MakeModel) -> Path:
     """A file whose network runs for hours on a white picture, and at once on any other."""
     return make_model(edit=_endless_for_white)
+
+
+@pytest.fixture(scope="session")
+def endless_featured_model(make_model: MakeModel) -> Path:
+    """The same, with feature maps that come after the loop."""
+
+    def edit(model: Any) -> None:
+        _with_features(model)
+        _endless_for_white(model)
+
+    return make_model(edit, features=FEATURES)
 
 
 Color = Literal["red", "green", "blue", "grey"]

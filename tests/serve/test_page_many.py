@@ -86,11 +86,11 @@ def test_too_many_pictures_are_left_out_and_that_is_told(client, ask, pictures, 
 
 
 def test_busy_server_is_told_for_each_picture(client, ask, pictures, monkeypatch) -> None:
-    def refuse(self: Any) -> None:
+    def refuse(*_: Any) -> None:
         raise BusyError(1)
 
     file = sent(client, "a.png", png(pictures("red")))
-    monkeypatch.setattr("cutaway.serve.slots.Slots.place", refuse)
+    monkeypatch.setattr("cutaway.serve.slots.Slots.admission", refuse)
 
     (row,) = csv_of(ask(client, "many-files", "change", [[file]])[-1]["output"]["data"][0])
     assert "busy" in row["error"]

@@ -12,31 +12,26 @@ def test_takes_turns_waits_and_refuses_the_next() -> None:
     async def scenario() -> None:
         slots = Slots(running=1, waiting=1, retry_after=3)
         order: list[str] = []
-        inside, go_on = asyncio.Event(), asyncio.Event()
+        inside, go_on, loop = asyncio.Event(), threading.Event(), asyncio.get_running_loop()
 
-        async def first() -> None:
-            async with slots.place():
-                order.append("first in")
-                inside.set()
-                await go_on.wait()
-                order.append("first out")
+        def first() -> None:
+            order.append("first in")
+            loop.call_soon_threadsafe(inside.set)
+            go_on.wait(30)
+            order.append("first out")
 
-        async def second() -> None:
-            async with slots.place():
-                order.append("second in")
-
-        one = asyncio.create_task(first())
+        one = asyncio.create_task(slots.run(first))
         await inside.wait()
-        two = asyncio.create_task(second())
+        two = asyncio.create_task(slots.run(order.append, "second in"))
         await asyncio.sleep(0)
         assert slots.taken == 2
         with pytest.raises(BusyError, match="busy") as refused:
-            async with slots.place():
-                pass
+            await slots.run(int)
         assert refused.value.retry_after == 3
         go_on.set()
         await asyncio.gather(one, two)
         assert order == ["first in", "first out", "second in"]
+        await asyncio.wait_for(slots.idle(), 5)
         assert slots.taken == 0
 
     asyncio.run(scenario())
@@ -46,19 +41,19 @@ def test_a_place_is_given_back_after_an_error_and_after_a_cancelled_wait() -> No
     async def scenario() -> None:
         slots = Slots(running=1, waiting=1)
         with pytest.raises(ZeroDivisionError):
-            async with slots.place():
-                1 / 0  # noqa: B018
-        async with slots.place():
-
-            async def wait() -> None:
-                async with slots.place():
-                    pytest.fail("there was no place")
-
-            waiting = asyncio.create_task(wait())
-            await asyncio.sleep(0)
-            waiting.cancel()
-            await asyncio.gather(waiting, return_exceptions=True)
-            assert slots.taken == 1
+            await slots.run(divmod, 1, 0)
+        await asyncio.wait_for(slots.idle(), 5)
+        go_on = threading.Event()
+        working = asyncio.create_task(slots.run(go_on.wait, 30))
+        waiting = asyncio.create_task(slots.run(pytest.fail, "there was no place"))
+        await asyncio.sleep(0)
+        assert slots.taken == 2
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        assert slots.taken == 1
+        go_on.set()
+        await working
+        await asyncio.wait_for(slots.idle(), 5)
         assert slots.taken == 0
 
     asyncio.run(scenario())
@@ -68,11 +63,15 @@ def test_idle_returns_only_when_the_last_has_left() -> None:
     async def scenario() -> None:
         slots = Slots(running=2)
         await asyncio.wait_for(slots.idle(), 1)
-        async with slots.place():
-            waiting = asyncio.create_task(slots.idle())
-            await asyncio.sleep(0)
-            assert not waiting.done()
-        await asyncio.wait_for(waiting, 1)
+        go_on = threading.Event()
+        working = asyncio.create_task(slots.run(go_on.wait, 30))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(slots.idle())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        go_on.set()
+        await asyncio.wait_for(waiting, 5)
+        assert await working
 
     asyncio.run(scenario())
 
@@ -118,10 +117,15 @@ def test_a_caller_that_gives_up_leaves_its_place_taken_until_the_work_is_done() 
 def test_nobody_waits_longer_than_the_time_limit() -> None:
     async def scenario() -> None:
         slots = Slots(running=1, waiting=1, time_limit=0.05)
-        async with slots.place():
-            with pytest.raises(BusyError):
-                await slots.run(int)
-            assert slots.taken == 1
+        go_on = threading.Event()
+        working = asyncio.create_task(slots.run(go_on.wait, 30))
+        await asyncio.sleep(0)
+        with pytest.raises(BusyError):
+            await slots.run(int)
+        assert slots.taken == 1
+        await asyncio.gather(working, return_exceptions=True)
+        go_on.set()
+        await asyncio.wait_for(slots.idle(), 5)
         assert await slots.run(int, "7") == 7
 
     asyncio.run(scenario())

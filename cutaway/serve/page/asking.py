@@ -12,7 +12,7 @@ import gradio as gr
 from cutaway.errors import CutawayError
 from cutaway.images import Limits
 from cutaway.serve.classifier import Classifier
-from cutaway.serve.slots import Slots, in_thread
+from cutaway.serve.slots import Slots
 
 T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
@@ -33,13 +33,13 @@ class Asking:
     limits: Limits
 
     async def in_turn(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
-        """Runs what computes in a thread, once there is a place.
+        """Runs what computes in a thread, once there is a place, and stops it past its time.
 
         Raises:
             BusyError: Every place is taken, also those to wait in.
+            TimeLimitError: It took too long.
         """
-        async with self.slots.place():
-            return await in_thread(function, *arguments)
+        return await self.slots.run(function, *arguments)
 
 
 def toast(error: CutawayError) -> None:

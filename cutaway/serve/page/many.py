@@ -17,7 +17,7 @@ from cutaway.images import decode
 from cutaway.preprocessing.spec import Pixels
 from cutaway.serve.answers import data_uri
 from cutaway.serve.page import many_table
-from cutaway.serve.page.asking import Asking
+from cutaway.serve.page.asking import Asking, toast
 from cutaway.serve.page.many_table import Row
 from cutaway.serve.page_mount import guarded, uploaded
 
@@ -42,12 +42,16 @@ def many_tab(asking: Asking) -> None:
             yield many_table.nothing()
             return
         taken, rows, began = sent[:MOST_PICTURES], [], time.perf_counter()
+        told: set[str] = set()
         for start in range(0, len(taken), _AT_A_TIME):
             chunk = taken[start : start + _AT_A_TIME]
             try:
                 rows += await asking.in_turn(_rows, asking, chunk)
             except CutawayError as error:
                 rows += [Row(each.name, error=str(error)) for each in chunk]
+                if str(error) not in told:  # once, however many pictures it befell
+                    told.add(str(error))
+                    toast(error)
             seconds = time.perf_counter() - began
             yield many_table.table(rows, len(taken), seconds, asking.classifier.device, left_out=len(sent) - len(taken))
 
