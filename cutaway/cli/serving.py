@@ -7,8 +7,9 @@ import socket
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import tyro
 
@@ -22,15 +23,23 @@ from cutaway.images import Limits
 
 if TYPE_CHECKING:
     from cutaway.serve.limits import ServingLimits
+    from cutaway.serve.models import Served
 
 
 @dataclass(frozen=True)
 class ServeOptions:
     """Classify uploaded pictures in the browser and over HTTP, from the ONNX file alone."""
 
-    model: tyro.conf.Positional[Path]
+    model: Annotated[tyro.conf.Positional[Path | None], tyro.conf.arg(metavar="[MODEL]")] = None
     """An ONNX file that cutaway export made, or with --classes and --preprocessing another tool's; or a run or a
     bundle, which is exported into the run's folder first unless the file there was made of it."""
+    models: Annotated[
+        tuple[str, ...], tyro.conf.arg(name="model", metavar="NAME=MODEL"), tyro.conf.UseAppendAction
+    ] = ()
+    """In place of MODEL, and once for each where there are several: a name, and what MODEL may be. Each has a page of
+    its own; the first answers where a request names none."""
+    watch: bool = False
+    """Serve another file as soon as it has taken the place of the one that is served, once it is checked and warm."""
     host: str = "127.0.0.1"
     """Address to listen on; by default this machine alone can reach it."""
     port: int = 7860
@@ -50,7 +59,7 @@ class ServeOptions:
     tls_key: Path | None = None
     """PEM file of its private key."""
     name: str | None = None
-    """Of the model in the Open Inference Protocol; by default its file's."""
+    """Of the model in addresses; by default its file's. With --model NAME=MODEL names stand there."""
     max_mb: float = 64.0
     """Megabytes (2**20 bytes) of one request, and of one picture."""
     max_megapixels: float = 100.0
@@ -84,24 +93,19 @@ def serve_file(options: ServeOptions) -> None:
     limits = _limits(options)
     from cutaway.serve.api import create_app
     from cutaway.serve.keys import read_keys
-    from cutaway.serve.observing import log_requests
+    from cutaway.serve.observing import log_reloads, log_requests
     from cutaway.serve.server import Tls, check_tls, serve
 
     keys = None if options.api_key_file is None else read_keys(options.api_key_file)
     tls = None if options.tls_cert is None or options.tls_key is None else Tls(options.tls_cert, options.tls_key)
     if tls is not None:
         check_tls(tls)
-    served = ServedRun(options.model)
-    if is_reference(options.model):
-        served = prepare(str(options.model), allow_code=options.allow_code, page=options.page)
-    classifier = load_classifier(served.model, options.classifying)
+    models = [_load(name, path, options) for name, path in _named(options)]
     public = options.host not in ("127.0.0.1", "localhost", "::1")
     app = create_app(
-        classifier,
+        models,
         page=options.page,
-        tabs=served.tabs,
         hosts=[*options.allowed_hosts, options.host, *([socket.gethostname()] if public else [])],
-        name=options.name,
         limits=limits,
         keys=keys,
         origins=options.cors_origins,
@@ -111,13 +115,62 @@ def serve_file(options: ServeOptions) -> None:
         _warn(keys is not None, tls is not None)
     if options.log_requests:
         log_requests(sys.stderr)
+    elif options.watch:
+        log_reloads(sys.stderr)
+    said = ", ".join(str(each.now.classifier.path) for each in models)
     serve(
         app,
         host=options.host,
         port=options.port,
-        on_ready=lambda url: say(f"serving {served.model} on {url} (Ctrl+C stops it)"),
+        on_ready=lambda url: say(f"serving {said} on {url} (Ctrl+C stops it)"),
         tls=tls,
     )
+
+
+def _named(options: ServeOptions) -> list[tuple[str | None, Path]]:
+    """The models that are asked for, with the names that are said of them.
+
+    Raises:
+        SettingsError: There is none, or what is said of them does not go together.
+    """
+    if options.model is not None:
+        if options.models:
+            raise SettingsError(
+                f"{options.model} and --model both say what to serve.", hint="Name each: --model NAME=MODEL."
+            )
+        return [(options.name, options.model)]
+    if not options.models:
+        raise SettingsError("There is no model to serve.", hint="Give an ONNX file or a run.")
+    if options.name is not None:
+        raise SettingsError("--name is the name of one model.", hint="With --model NAME=MODEL names stand there.")
+    if len(options.models) > 1 and options.classifying != ClassifierOptions(provider=options.classifying.provider):
+        raise SettingsError(
+            "--classes, --preprocessing and --scores say what one file is, and here are several.",
+            hint="Serve another tool's file by itself.",
+        )
+    named: list[tuple[str | None, Path]] = []
+    for text in options.models:
+        name, equals, path = text.partition("=")
+        if not (name and equals and path):
+            raise SettingsError(
+                f"--model {text} is not of the form NAME=MODEL.", hint="Write --model shoes=shoes.onnx."
+            )
+        named.append((name, Path(path)))
+    return named
+
+
+def _load(name: str | None, path: Path, options: ServeOptions) -> Served:
+    """A model under its name, exported first where it is a run."""
+    from cutaway.serve.models import Loaded, Served, model_name
+    from cutaway.serve.watching import Watch
+
+    prepared = ServedRun(path)
+    if is_reference(path):
+        prepared = prepare(str(path), allow_code=options.allow_code, page=options.page)
+    load = partial(load_classifier, prepared.model, options.classifying)
+    watch = Watch(prepared.model, load) if options.watch else None
+    classifier = load()
+    return Served(name or model_name(classifier.file_name), Loaded(classifier, tabs=prepared.tabs), watch)
 
 
 def _limits(options: ServeOptions) -> ServingLimits:

@@ -13,7 +13,8 @@ from cutaway.preprocessing.views import view
 from cutaway.serve.metadata import Verification
 
 if TYPE_CHECKING:  # a client of the API has these types, and needs no ONNX Runtime
-    from cutaway.serve.classifier import Classifier, Prediction, Score
+    from cutaway.serve.classifier import Prediction, Score
+    from cutaway.serve.models import Loaded
 
 
 class ScoreAnswer(BaseModel):
@@ -64,18 +65,31 @@ class ClassifyAnswer(BaseModel):
 
     Attributes:
         results: One per picture.
+        model: Name of the one that answered.
+        version: Of that model, which counts the loads of its file in this server.
         bundle: SHA-256 of the bundle that the network came from.
         milliseconds: For all the pictures together, from pixels to answers.
     """
 
     results: list[PictureAnswer]
+    model: str
+    version: str
     bundle: str
     milliseconds: float
 
 
 class ModelAnswer(BaseModel):
-    """What is known about the network being served."""
+    """What is known about the network being served.
 
+    Attributes:
+        name: Of the model.
+        models: Names of all models of the server.
+        version: Counts the loads of the model's file in this server.
+    """
+
+    name: str
+    models: list[str]
+    version: str
     network: str
     classes: list[str]
     explains: bool
@@ -106,10 +120,19 @@ class Problem(BaseModel):
     detail: str
 
 
-def describe_model(classifier: Classifier) -> ModelAnswer:
-    """The answer of `GET /v1/model`."""
-    metadata = classifier.metadata
+def describe_model(name: str, models: list[str], loaded: Loaded) -> ModelAnswer:
+    """The answer of `GET /v1/model`.
+
+    Args:
+        name: Of the model.
+        models: Names of all models of the server.
+        loaded: What is in use of it.
+    """
+    metadata = loaded.classifier.metadata
     return ModelAnswer(
+        name=name,
+        models=models,
+        version=loaded.version,
         network=metadata.network,
         classes=list(metadata.classes),
         explains=metadata.explains,
@@ -122,7 +145,7 @@ def describe_model(classifier: Classifier) -> ModelAnswer:
         confusion_matrix=metadata.confusion_matrix,
         verification=metadata.verification,
         versions=metadata.versions,
-        providers=list(classifier.providers),
+        providers=list(loaded.classifier.providers),
     )
 
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
-from pathlib import PurePath
+from collections.abc import Collection, Sequence
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, PlainTextResponse, Response
+from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -26,8 +24,10 @@ from cutaway.serve.gate import WITHOUT_KEY, Gate
 from cutaway.serve.keys import Keys
 from cutaway.serve.limits import ServingLimits
 from cutaway.serve.login import add_login
+from cutaway.serve.models import Loaded, Models, Served, model_name
 from cutaway.serve.observing import Failures, Metrics, Observer
 from cutaway.serve.problems import described, handle_errors, problem
+from cutaway.serve.replacing import Replacing
 from cutaway.serve.root_path import UnderRootPath, checked_root_path, route_path
 from cutaway.serve.slots import Slots
 from cutaway.serve.uploads import make_room, upload_folder
@@ -48,7 +48,7 @@ _CORS: dict[str, Any] = {
 
 
 def create_app(
-    classifier: Classifier,
+    models: Classifier | Sequence[Served],
     *,
     page: bool = True,
     tabs: Sequence[Any] = (),
@@ -61,60 +61,64 @@ def create_app(
 ) -> FastAPI:
     """The whole application: `/v1/...`, `/v2...`, `/healthz`, `/readyz`, `/metrics`, `/docs`, and Gradio's page at `/`.
 
+    With several models each has a page of its own at `/models/NAME/`, and `/` leads to the first.
+
     Args:
-        classifier: Loaded and warmed up.
+        models: One, or several under their names; loaded and warmed up.
         page: Whether to serve the page too.
-        tabs: Further tabs of the page, see `page.build`.
+        tabs: Further tabs of the page of one, see `page.build`; several bring their own.
         hosts: Host names that the server answers to, beside those of the loopback.
-        name: Of the model in the Open Inference Protocol; by default its file's, without the ending.
+        name: Of one model; by default its file's, without the ending. Several bring theirs.
         limits: How much one request may ask for.
         keys: API keys that open the server; None leaves it open.
         origins: Foreign web pages whose scripts may use the API (CORS), as `https://name`.
         root_path: Where a proxy shows the server, as `/classify`.
 
     Raises:
-        ServingError: A key is too short, an origin or the root path is none.
+        ServingError: A key is too short, an origin, the root path or a model's name is none, or two names are the same.
     """
     root_path = checked_root_path(root_path)
     known_keys = None if keys is None else Keys(keys)
     check_origins(origins)
     limits = limits or ServingLimits()
     slots = Slots(limits.running, limits.waiting, time_limit=limits.time_limit)
+    if isinstance(models, Sequence):
+        served = Models(models)
+    else:
+        served = Models([Served(name or model_name(models.file_name), Loaded(models, tabs=tabs))])
+    metrics = Metrics(served, slots)
+    replacing = Replacing(served, metrics)
+    networks = dict.fromkeys(each.now.classifier.metadata.network for each in served)
     app = FastAPI(
         title="cutaway",
         version=__version__,
-        summary=f"Classify pictures with {classifier.metadata.network}",
+        summary=f"Classify pictures with {', '.join(networks)}",
         docs_url=None,  # its scripts would come from another machine; ours has none
         redoc_url=None,
         openapi_url="/openapi.json",
         # Not by somebody's environment variables: what is measured goes where the person running it says.
         telemetry={"auto_configure": False, "tracing": False, "metrics": False, "logs": False},
-        lifespan=_lifespan,
+        lifespan=replacing.lifespan,
     )
-    app.state.classifier, app.state.limits, app.state.slots = classifier, limits, slots
-    app.state.ready = False
-    metrics = Metrics(classifier, slots)
+    app.state.models, app.state.limits, app.state.slots = served, limits, slots
+    app.state.ready, app.state.end_streams = False, []
     handle_errors(app)
     _add_health(app)
-    api_v1.add_routes(app, classifier, slots, limits)
-    api_v2.add_routes(app, classifier, name or model_name(classifier.file_name), slots, limits)
+    api_v1.add_routes(app, served, slots, limits)
+    api_v2.add_routes(app, served, slots, limits)
     _add_descriptions(app, metrics)
     if known_keys is not None:
         add_login(app, known_keys)
         _describe_keys(app)
+    if page and len(served) > 1:
+        _lead_to_pages(app, served)
     own_routes = _refuse_other_methods(app)
     if page:
         upload_folder()  # before Gradio is imported: it reads its folder from the environment
         # Gradio takes seconds to import, and an API alone does without it.
-        from cutaway.serve.page import build
-        from cutaway.serve.page_mount import mount
+        from cutaway.serve.pages import mount_pages
 
-        def built() -> Any:
-            blocks = build(classifier, tabs, slots=slots, limits=limits.image)
-            blocks.root_path = root_path
-            return blocks
-
-        mount(app, built, limits.image)
+        mount_pages(app, replacing, slots, limits.image, root_path)
     app.add_middleware(Failures)  # the innermost: whatever goes out passes the others
     app.add_middleware(
         Gate,
@@ -146,18 +150,6 @@ def check_origins(origins: Collection[str]) -> None:
             )
 
 
-def model_name(file_name: str) -> str:
-    """What the model in a file is called where a name must fit into an address."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", PurePath(file_name).stem).strip("-.") or "model"
-
-
-@asynccontextmanager
-async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    app.state.ready = True
-    yield
-    app.state.ready = False
-
-
 def _add_health(app: FastAPI) -> None:
     @app.get("/healthz", tags=["health"])
     async def health() -> StatusAnswer:
@@ -166,10 +158,23 @@ def _add_health(app: FastAPI) -> None:
 
     @app.get("/readyz", tags=["health"], responses=described(503))
     async def ready() -> StatusAnswer:
-        """The network is loaded and warm, and the server is not going down."""
+        """All networks are loaded and warm, and the server is not going down."""
         if not app.state.ready:
             raise HTTPException(503, "The server is starting or going down.", headers={"Retry-After": "1"})
         return StatusAnswer(status="ready")
+
+
+def _lead_to_pages(app: FastAPI, models: Models) -> None:
+    """Leads `/` to the first model's page, and the name of each without a slash to its own."""
+
+    def lead(path: str, name: str) -> None:
+        @app.get(path, include_in_schema=False)
+        async def to_page(request: Request) -> RedirectResponse:
+            return RedirectResponse(f"{request.scope.get('root_path', '')}/models/{name}/", 303)
+
+    lead("/", models.names[0])
+    for name in models.names:
+        lead(f"/models/{name}", name)
 
 
 def _add_descriptions(app: FastAPI, metrics: Metrics) -> None:

@@ -12,8 +12,9 @@ from cutaway.errors import ImageError
 from cutaway.images import Limits, Pixels, decode
 from cutaway.serve.answers import ClassifyAnswer, ModelAnswer, describe_model, describe_prediction
 from cutaway.serve.bodies import Sent, body_schema, pictures_of
-from cutaway.serve.classifier import TOP_CLASS, Classifier
+from cutaway.serve.classifier import TOP_CLASS
 from cutaway.serve.limits import ServingLimits
+from cutaway.serve.models import Loaded, Models
 from cutaway.serve.problems import described
 from cutaway.serve.slots import Slots
 
@@ -24,46 +25,69 @@ Explain = Literal["none", "overlay", "numbers"]
 _MOST_NAMED = 1000
 
 
-def add_routes(app: FastAPI, classifier: Classifier, slots: Slots, limits: ServingLimits) -> None:
-    """Adds `/v1/...` to the application."""
-    last_class = len(classifier.classes) - 1
-    ways_to_explain = get_args(Explain) if classifier.metadata.explains else ("none",)
+def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits) -> None:
+    """Adds `/v1/...` to the application; it describes the models as they are now."""
+    last_class = max(len(each.now.classifier.classes) for each in models) - 1
+    explains = any(each.now.classifier.metadata.explains for each in models)
+    ways_to_explain = get_args(Explain) if explains else ("none",)
     how_to_explain: Explain = Query(
         "none",
         description="Heat-map: none, overlay (a PNG laid over the picture), or numbers",
         json_schema_extra={"enum": list(ways_to_explain)},
     )
+    which_class: int = Query(
+        TOP_CLASS,
+        ge=TOP_CLASS,
+        description="The class to explain; -1 is the top class",
+        json_schema_extra={"maximum": last_class},
+    )
+    which_model: str | None = Query(
+        None,
+        description=f"Name of the model; {models.names[0]} where none is named",
+        json_schema_extra={"enum": models.names},
+    )
 
-    @app.get("/v1/model", tags=["model"])
-    async def model() -> ModelAnswer:
+    @app.get("/v1/model", tags=["model"], responses=described(404))
+    async def describe(model: str | None = which_model) -> ModelAnswer:
         """Classes, preprocessing, metrics, provenance and verification of the network."""
-        return describe_model(classifier)
+        name, loaded = models.named(model)
+        return describe_model(name, models.names, loaded)
 
     @app.post(
         "/v1/classify",
         tags=["model"],
-        responses=described(400, 408, 413, 415, 422, 500, 503, 504),
+        responses=described(400, 404, 408, 413, 415, 422, 500, 503, 504),
         openapi_extra={"requestBody": body_schema(limits.max_images)},
     )
     async def classify(
         request: Request,
         top_k: int = Query(5, ge=1, le=_MOST_NAMED, description="How many classes to name; all, where there are fewer"),
         explain: Explain = how_to_explain,
-        class_index: int = Query(
-            TOP_CLASS, ge=TOP_CLASS, le=last_class, description="The class to explain; -1 is the top class"
-        ),
+        class_index: int = which_class,
+        model: str | None = which_model,
     ) -> ClassifyAnswer:
         """Classifies one or many pictures: a form with field `images`, JSON with base64, or one picture as the body."""
-        if explain not in ways_to_explain:
+        name, loaded = models.named(model)
+        num_classes = len(loaded.classifier.classes)
+        if explain != "none" and not loaded.classifier.metadata.explains:
             raise HTTPException(422, "This network was exported without heat-maps: ask with explain=none.")
-        async with slots.admission() as admission:
+        if class_index >= num_classes:
+            raise HTTPException(422, f"class_index: there are classes 0 to {num_classes - 1}, and no {class_index}.")
+        async with slots.admission(name) as admission:
             sent = await admission.receive(pictures_of(request, limits.max_images))
-            return await admission.run(_classify, classifier, sent, limits.image, top_k, explain, class_index)
+            return await admission.run(_classify, name, loaded, sent, limits.image, top_k, explain, class_index)
 
 
 def _classify(
-    classifier: Classifier, sent: Sequence[Sent], limits: Limits, top_k: int, explain: Explain, class_index: int
+    name: str,
+    loaded: Loaded,
+    sent: Sequence[Sent],
+    limits: Limits,
+    top_k: int,
+    explain: Explain,
+    class_index: int,
 ) -> ClassifyAnswer:
+    classifier = loaded.classifier
     pictures = [_decoded(picture, number, limits, len(sent)) for number, picture in enumerate(sent, start=1)]
     predictions = classifier(pictures, top_k=top_k, explain=explain != "none", class_index=class_index)
     results = [
@@ -71,7 +95,13 @@ def _classify(
         for prediction, picture, each in zip(predictions, pictures, sent, strict=True)
     ]
     milliseconds = sum(prediction.milliseconds for prediction in predictions)
-    return ClassifyAnswer(results=results, bundle=classifier.metadata.bundle, milliseconds=milliseconds)
+    return ClassifyAnswer(
+        results=results,
+        model=name,
+        version=loaded.version,
+        bundle=classifier.metadata.bundle,
+        milliseconds=milliseconds,
+    )
 
 
 def _decoded(picture: Sent, number: int, limits: Limits, count: int) -> Pixels:

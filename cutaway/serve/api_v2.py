@@ -1,7 +1,8 @@
 """The Open Inference Protocol v2 (KServe, Triton): health, metadata and inference with the classification extension.
 
 The input is not the graph's own but pictures as the classifier takes them, so that large ones are resized and every
-kind of file is served alike.
+kind of file is served alike. A version counts the loads of a model's file in this server: only the one in
+use is served, and it is "1" until the file is replaced.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from cutaway.images import Pixels, decode
 from cutaway.serve.bodies import refuse_encoding
 from cutaway.serve.classifier import TOP_CLASS, Classifier
 from cutaway.serve.limits import ServingLimits
+from cutaway.serve.models import Loaded, Models
 from cutaway.serve.problems import described
 from cutaway.serve.slots import Slots
 from cutaway.serve.wire_tensors import (
@@ -36,10 +38,7 @@ from cutaway.serve.wire_tensors import (
     write_answer,
 )
 
-__all__ = ["VERSION", "add_routes"]
-
-VERSION = "1"
-"""Of the one model that is served."""
+__all__ = ["add_routes"]
 
 _HEADER_LENGTH = "inference-header-content-length"
 _TAGS: list[str | Enum] = ["Open Inference Protocol"]
@@ -98,7 +97,7 @@ class MetadataAnswer(BaseModel):
 
     Attributes:
         name: Of the model.
-        versions: That are served.
+        versions: The one that is in use.
         platform: What runs it.
         inputs: `images` takes files of pictures too, as BYTES [N]. `class_index` may be left out.
         outputs: The heat-map is raw, on the scale of the logits.
@@ -118,15 +117,11 @@ class ModelReadyAnswer(BaseModel):
     ready: bool = True
 
 
-def add_routes(app: FastAPI, classifier: Classifier, name: str, slots: Slots, limits: ServingLimits) -> None:
-    """Adds `/v2...` to the application, with the classifier as the model of that name."""
-    metadata = describe_tensors(classifier, name)
-    the_model = Path(description="Name of the model", json_schema_extra={"enum": [name]})
-    the_version = Path(description="Its version", json_schema_extra={"enum": [VERSION]})
-
-    def known(model: str, version: str = VERSION) -> None:
-        if (model, version) != (name, VERSION):
-            raise HTTPException(404, f"There is no model {model[:100]!r} {version[:20]}, but {name!r} {VERSION}.")
+def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits) -> None:
+    """Adds `/v2...` to the application; it describes the models as they are now."""
+    versions = sorted({each.now.version for each in models})
+    the_model = Path(description="Name of the model", json_schema_extra={"enum": models.names})
+    the_version = Path(description="The version in use", json_schema_extra={"enum": versions})
 
     def be_ready() -> None:
         if not app.state.ready:
@@ -139,7 +134,7 @@ def add_routes(app: FastAPI, classifier: Classifier, name: str, slots: Slots, li
 
     @app.get("/v2/health/ready", tags=_TAGS, responses=described(503))
     async def ready() -> ReadyAnswer:
-        """The model is loaded and warm, and the server is not going down."""
+        """All models are loaded and warm, and the server is not going down."""
         be_ready()
         return ReadyAnswer()
 
@@ -151,60 +146,57 @@ def add_routes(app: FastAPI, classifier: Classifier, name: str, slots: Slots, li
     @app.get("/v2/models/{model}", tags=_TAGS, responses=described(404))
     async def model_metadata(model: str = the_model) -> MetadataAnswer:
         """The model's inputs and outputs."""
-        known(model)
-        return metadata
+        return describe_tensors(*models.named(model))
 
     @app.get("/v2/models/{model}/versions/{version}", tags=_TAGS, responses=described(404))
     async def version_metadata(model: str = the_model, version: str = the_version) -> MetadataAnswer:
         """The inputs and outputs of a version of the model."""
-        known(model, version)
-        return metadata
+        return describe_tensors(*models.named(model, version))
 
     @app.get("/v2/models/{model}/ready", tags=_TAGS, responses=described(404, 503))
     async def model_ready(model: str = the_model) -> ModelReadyAnswer:
         """The model is loaded and warm, and the server is not going down."""
-        known(model)
+        name, _ = models.named(model)
         be_ready()
         return ModelReadyAnswer(name=name)
 
     @app.get("/v2/models/{model}/versions/{version}/ready", tags=_TAGS, responses=described(404, 503))
     async def version_ready(model: str = the_model, version: str = the_version) -> ModelReadyAnswer:
         """The version of the model is loaded and warm, and the server is not going down."""
-        known(model, version)
+        name, _ = models.named(model, version)
         be_ready()
         return ModelReadyAnswer(name=name)
 
     @app.post("/v2/models/{model}/infer", **_INFER)
     async def model_infer(request: Request, model: str = the_model) -> Response:
         """Probabilities, heat-maps and the best classes of pictures, as tensors in JSON or in bytes."""
-        known(model)
-        return await infer(request)
+        return await infer(request, *models.named(model))
 
     @app.post("/v2/models/{model}/versions/{version}/infer", **_INFER)
     async def version_infer(request: Request, model: str = the_model, version: str = the_version) -> Response:
         """Probabilities, heat-maps and the best classes by a version of the model."""
-        known(model, version)
-        return await infer(request)
+        return await infer(request, *models.named(model, version))
 
-    async def infer(request: Request) -> Response:
+    async def infer(request: Request, name: str, loaded: Loaded) -> Response:
         refuse_encoding(request)
         length = _header_length(request)
-        async with slots.admission() as admission:
+        async with slots.admission(name) as admission:
             sent = await admission.receive(request.body())
-            body, header = await admission.run(_infer, classifier, name, sent, length, limits)
+            body, header = await admission.run(_infer, name, loaded, sent, length, limits)
         if header is None:
             return Response(body, media_type="application/json")
         return Response(body, media_type="application/octet-stream", headers={_HEADER_LENGTH: str(header)})
 
 
-def describe_tensors(classifier: Classifier, name: str) -> MetadataAnswer:
+def describe_tensors(name: str, loaded: Loaded) -> MetadataAnswer:
     """What the model takes and gives."""
+    classifier = loaded.classifier
     inputs = [TensorAnswer(name="images", datatype="UINT8", shape=[-1, -1, -1, 3])]
     outputs = [TensorAnswer(name="probabilities", datatype="FP32", shape=[-1, len(classifier.classes)])]
     if classifier.metadata.explains:
         inputs.append(TensorAnswer(name="class_index", datatype="INT64", shape=[-1]))
         outputs.append(TensorAnswer(name="heatmap", datatype="FP32", shape=[-1, -1, -1]))
-    return MetadataAnswer(name=name, versions=[VERSION], inputs=inputs, outputs=outputs)
+    return MetadataAnswer(name=name, versions=[loaded.version], inputs=inputs, outputs=outputs)
 
 
 class _Wanted(NamedTuple):
@@ -216,8 +208,9 @@ class _Wanted(NamedTuple):
 
 
 def _infer(
-    classifier: Classifier, name: str, body: bytes, header_length: int | None, limits: ServingLimits
+    name: str, loaded: Loaded, body: bytes, header_length: int | None, limits: ServingLimits
 ) -> tuple[bytes, int | None]:
+    classifier = loaded.classifier
     request, blobs = read_request(body, header_length)
     given = {tensor.name: tensor for tensor in request.inputs}
     explains = classifier.metadata.explains
@@ -240,7 +233,8 @@ def _infer(
         else:
             values = np.stack(heatmaps) if output.name == "heatmap" else probabilities
             outgoing.append(Outgoing(output.name, values, output.binary))
-    return write_answer(InferAnswer(model_name=name, model_version=VERSION, id=request.id, outputs=[]), outgoing)
+    answer = InferAnswer(model_name=name, model_version=loaded.version, id=request.id, outputs=[])
+    return write_answer(answer, outgoing)
 
 
 def _wanted(request: InferRequest, explains: bool, num_classes: int) -> list[_Wanted]:

@@ -32,6 +32,8 @@ _GRADIO_ROUTES = re.compile(
     r"|/gradio_api/heartbeat/[A-Za-z0-9]+"
     r"|/gradio_api/file=/.+"
 )
+_PAGE = re.compile(r"(/models/[A-Za-z0-9_][A-Za-z0-9._-]*)?(/page-\d+)?(?=/)")
+"""Before the page's routes, where a server has several models, or watches their files."""
 _LOGIN = "/login"
 WITHOUT_KEY = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", _LOGIN})
 _UPLOAD = "/gradio_api/upload"
@@ -58,7 +60,7 @@ class Gate:
         origins: Foreign pages that may use `own_routes`, as `https://name`.
         keys: Without one of them nothing is answered but whether the server lives and is ready; None asks for none.
         max_body_bytes: Of one request.
-        own_routes: Paths, and prefixes ending in a slash, of the application that are not Gradio's.
+        own_routes: Paths, and prefixes ending in a slash (`/` is a path), of the application that are not Gradio's.
         before_upload: Called in a thread before each upload to the page.
     """
 
@@ -81,7 +83,7 @@ class Gate:
         self._max_body_bytes = max_body_bytes
         self._before_upload = before_upload
         self._exact = frozenset(own_routes)
-        self._prefixes = tuple(route for route in own_routes if route.endswith("/"))
+        self._prefixes = tuple(route for route in own_routes if route.endswith("/") and route != "/")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes a request on, or answers it here."""
@@ -96,7 +98,7 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send, path))
             return
-        if self._before_upload is not None and path == _UPLOAD:
+        if self._before_upload is not None and _page_path(path) == _UPLOAD:
             await in_thread(self._before_upload)
         await self._app(scope, _counted(receive, self._max_body_bytes), _with_headers(send, path))
 
@@ -119,7 +121,7 @@ class Gate:
             refused = problem(413, HTTPStatus(413).phrase, too_large(self._max_body_bytes), path=path)
             refused.headers["connection"] = "close"
             return refused
-        if is_own or _GRADIO_ROUTES.fullmatch(path):
+        if is_own or _GRADIO_ROUTES.fullmatch(_page_path(path)):
             return None
         return problem(404, "Not found", f"There is nothing at {path[:200]!r}.", path=path)
 
@@ -139,6 +141,12 @@ class Gate:
         except ValueError:
             return False
         return True
+
+
+def _page_path(path: str) -> str:
+    """A path below the page that it is of."""
+    found = _PAGE.match(path)
+    return path[found.end() :] if found else path
 
 
 def _key_needed(scope: Scope, path: str, headers: Headers) -> Response:
@@ -171,6 +179,8 @@ def _counted(receive: Receive, max_body_bytes: int) -> Receive:
 
 
 def _with_headers(send: Send, path: str) -> Send:
+    is_file = _page_path(path).startswith(_UPLOADED_FILE)
+
     async def add(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(scope=message)
@@ -181,8 +191,8 @@ def _with_headers(send: Send, path: str) -> Send:
             headers["cross-origin-opener-policy"] = "same-origin"
             headers["cross-origin-resource-policy"] = "same-origin"
             headers["permissions-policy"] = "camera=(self), microphone=(), geolocation=()"
-            headers["content-security-policy"] = _FILE_POLICY if path.startswith(_UPLOADED_FILE) else _PAGE_POLICY
-            if path.startswith(("/v1/", "/v2/", _LOGIN, _UPLOADED_FILE)):
+            headers["content-security-policy"] = _FILE_POLICY if is_file else _PAGE_POLICY
+            if is_file or path.startswith(("/v1/", "/v2/", _LOGIN)):
                 headers["cache-control"] = "no-store"
         await send(message)
 

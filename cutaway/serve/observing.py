@@ -20,12 +20,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from cutaway.serve.classifier import Classifier
+from cutaway.serve import watching
+from cutaway.serve.models import Models, Served
 from cutaway.serve.problems import problem
 from cutaway.serve.root_path import route_path
 from cutaway.serve.slots import Slots
 
-__all__ = ["Failures", "Metrics", "Observer", "log_requests"]
+__all__ = ["Failures", "Metrics", "Observer", "log_reloads", "log_requests"]
 
 _LOG = logging.getLogger("cutaway.serve.requests")
 _SANE_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -39,11 +40,11 @@ class Metrics:
     """What is counted, in a registry of its own.
 
     Args:
-        classifier: That is served.
+        models: That are served.
         slots: That page and API share; their work is measured from here on.
     """
 
-    def __init__(self, classifier: Classifier, slots: Slots) -> None:
+    def __init__(self, models: Models, slots: Slots) -> None:
         self._registry = registry = CollectorRegistry()
         self._requests = Counter(
             "cutaway_requests", "Requests answered", ["method", "route", "status"], registry=registry
@@ -58,22 +59,44 @@ class Metrics:
         work = Histogram(
             "cutaway_work_seconds",
             "Decoding, classifying and drawing, without the time waited for a place",
+            ["model"],
             buckets=_SECONDS,
             registry=registry,
         )
-        slots.on_done = work.observe
+        slots.on_done = lambda seconds, model: work.labels(model).observe(seconds)
         Gauge("cutaway_places_taken", "Requests at work or waiting", registry=registry).set_function(
             lambda: slots.taken
         )
         Gauge("cutaway_places", "Places to work and to wait in", registry=registry).set(slots.bound)
-        Info("cutaway_model", "The network that is served", registry=registry).info(
+        self._model = Info("cutaway_model", "The networks that are served", ["model"], registry=registry)
+        self._reloads = Counter(
+            "cutaway_reloads",
+            "Files that came in the place of a served one: loaded, or refused",
+            ["model", "result"],
+            registry=registry,
+        )
+        for served in models:
+            work.labels(served.name)
+            self._describe(served)
+            for result in ("loaded", "refused"):
+                self._reloads.labels(served.name, result)
+        ProcessCollector(registry=registry)
+
+    def reloaded(self, served: Served, is_good: bool) -> None:
+        """Counts a file that came in the place of a served one."""
+        self._reloads.labels(served.name, "loaded" if is_good else "refused").inc()
+        self._describe(served)
+
+    def _describe(self, served: Served) -> None:
+        now = served.now
+        self._model.labels(served.name).info(
             {
-                "network": classifier.metadata.network,
-                "bundle": classifier.metadata.bundle,
-                "device": classifier.device,
+                "network": now.classifier.metadata.network,
+                "bundle": now.classifier.metadata.bundle,
+                "device": now.classifier.device,
+                "version": now.version,
             }
         )
-        ProcessCollector(registry=registry)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """Counts a request."""
@@ -186,3 +209,12 @@ def log_requests(stream: TextIO) -> None:
     handler.setFormatter(JsonLines())
     logging.getLogger().addHandler(handler)
     _LOG.setLevel(logging.INFO)
+    watching.LOG.setLevel(logging.INFO)
+
+
+def log_reloads(stream: TextIO) -> None:
+    """Writes a line in words for each file that came in the place of a served one."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    watching.LOG.addHandler(handler)
+    watching.LOG.setLevel(logging.INFO)

@@ -2,13 +2,14 @@
 
 A mounted Gradio app opens any file of the server: it never counts as launched, and only a launched one checks paths.
 Worse, before a component's `preprocess` runs, any path or address in a request's data is copied or fetched into the
-upload folder, from where everyone may read it. `guarded` closes that for the components of the page, `mount` for all.
+upload folder, from where everyone may read it. `guarded` closes that for the components of the page, `Page` for all.
 """
 
 from __future__ import annotations
 
 from abc import ABCMeta
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,43 +62,69 @@ def guarded(component: type[Any], **methods: Callable[..., Any]) -> type[Any]:
     return ABCMeta.__new__(type(component), component.__name__, (component,), body)
 
 
-def mount(app: FastAPI, build: Callable[[], gr.Blocks], limits: Limits) -> None:
-    """Mounts the page at `/`; routes of the application declared after this are lost.
+class Page:
+    """Gradio's page as an application of its own, which answers while its `lifespan` lasts.
 
     Args:
-        app: The application. `app.state.close_page` becomes a function that ends the streams that open pages hold,
-            which otherwise last as long as the page.
         build: Makes the page, once its folder is set.
         limits: Of one uploaded picture.
+        root: Path under which a browser reaches it, below the proxy's too; empty for `/`.
+        on_end: Called when it answers no longer.
     """
-    upload_folder()
-    blocks = build()
-    blocks.queue(max_size=_MAX_QUEUED, default_concurrency_limit=_MAX_QUEUED, api_open=False)
-    gr.mount_gradio_app(
-        app,
-        blocks,
-        path="/",
-        theme=theme(),
-        css_paths=[STATIC / "page.css"],
-        favicon_path=str(STATIC / "favicon.png"),
-        allowed_paths=[],
-        max_file_size=limits.max_bytes,
-        ssr_mode=False,
-        show_error=False,
-        enable_monitoring=False,
-        mcp_server=False,
-        pwa=False,
-        run_history=False,
-        footer_links=[],
-    )
-    blocks.has_launched = True  # so Gradio checks paths itself too
-    route: Any = app.routes[-1]
-    page, route.app = route.app, _QuietProgress(route.app)
 
-    def close_page() -> None:
-        page.stop_event.set()
+    def __init__(
+        self,
+        build: Callable[[], gr.Blocks],
+        limits: Limits,
+        root: str = "",
+        *,
+        on_end: Callable[[], None] | None = None,
+    ) -> None:
+        upload_folder()
+        self._on_end = on_end
+        self._blocks = blocks = build()
+        blocks.root_path = root
+        blocks.queue(max_size=_MAX_QUEUED, default_concurrency_limit=_MAX_QUEUED, api_open=False)
+        self._around = around = FastAPI(openapi_url=None)
+        gr.mount_gradio_app(
+            around,
+            blocks,
+            path="/",
+            theme=theme(),
+            css_paths=[STATIC / "page.css"],
+            favicon_path=str(STATIC / "favicon.png"),
+            allowed_paths=[],
+            max_file_size=limits.max_bytes,
+            ssr_mode=False,
+            show_error=False,
+            enable_monitoring=False,
+            mcp_server=False,
+            pwa=False,
+            run_history=False,
+            footer_links=[],
+        )
+        blocks.has_launched = True  # so Gradio checks paths itself too
+        route: Any = around.routes[-1]
+        self._app = route.app
+        self._quiet = _QuietProgress(self._app)
 
-    app.state.close_page = close_page
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers a request."""
+        await self._quiet(scope, receive, send)
+
+    @asynccontextmanager
+    async def lifespan(self) -> AsyncIterator[None]:
+        """While it lasts, questions are taken in turn."""
+        async with self._around.router.lifespan_context(self._around):
+            yield
+        self.end_streams()
+        self._blocks.close(verbose=False)  # or its queue would go on for ever
+        if self._on_end is not None:
+            self._on_end()
+
+    def end_streams(self) -> None:
+        """Ends the streams that open pages hold, which otherwise last as long as the page."""
+        self._app.stop_event.set()
 
 
 class _QuietProgress:

@@ -14,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from cutaway.errors import CutawayError, ImageError, SettingsError
 from cutaway.serve.answers import Problem
+from cutaway.serve.models import UnknownModelError
 from cutaway.serve.root_path import route_path
 from cutaway.serve.sessions import StoppedError
 from cutaway.serve.slots import BusyError, SlowBodyError, TimeLimitError
@@ -71,6 +72,8 @@ def handle_errors(app: FastAPI) -> None:
             return _answer(request, 408, "Too slow", str(error), {"Connection": "close"})
         if isinstance(error, TimeLimitError | StoppedError):
             return _answer(request, 504, "Time limit", str(error))
+        if isinstance(error, UnknownModelError):
+            return _answer(request, 404, "No such model", str(error))
         if isinstance(error, ProtocolError):
             return _answer(request, 400, "Bad request", str(error))
         if isinstance(error, ImageError):

@@ -230,9 +230,8 @@ class _Server(uvicorn.Server):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._drain_seconds / 2):
                 await slots.idle()
-        close_page: Callable[[], None] | None = getattr(self._app.state, "close_page", None)
-        if close_page is not None:
-            close_page()
+        for end_streams in self._app.state.end_streams:
+            end_streams()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -59,7 +59,7 @@ class Slots:
             no limit.
 
     Attributes:
-        on_done: Called with the seconds that each request was at work.
+        on_done: Called with the seconds that each request was at work, and the name of its model.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Slots:
         self._bound = running + waiting
         self._retry_after = retry_after
         self._time_limit = time_limit
-        self.on_done: Callable[[float], None] = _ignore
+        self.on_done: Callable[[float, str], None] = _ignore
         self._threads = ThreadPoolExecutor(running, thread_name_prefix="cutaway-request")
         self._semaphore = asyncio.Semaphore(running)
         self._idle = asyncio.Event()
@@ -90,25 +90,28 @@ class Slots:
         return self._taken
 
     @asynccontextmanager
-    async def admission(self) -> AsyncIterator[Admission]:
+    async def admission(self, model: str = "") -> AsyncIterator[Admission]:
         """One of the places to work or to wait in, from before a request's body is read.
 
         So no more bodies are in memory than there are places, however many clients send.
+
+        Args:
+            model: Name of the one that is to work, for `on_done`.
 
         Raises:
             BusyError: Every place is taken.
         """
         self._count_in()
-        admission = Admission(self)
+        admission = Admission(self, model)
         try:
             yield admission
         finally:
             if not admission.is_at_work:
                 self._count_out()
 
-    async def run(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
+    async def run(self, function: Callable[[*Arguments], T], *arguments: *Arguments, model: str = "") -> T:
         """`Admission.run`, for who has nothing to receive first."""
-        async with self.admission() as admission:
+        async with self.admission(model) as admission:
             return await admission.run(function, *arguments)
 
     async def _acquire(self) -> None:
@@ -145,9 +148,10 @@ class Admission:
         is_at_work: Its function was started: from then on the place is given back when that returns.
     """
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, model: str) -> None:
         self.is_at_work = False
         self._slots = slots
+        self._model = model
 
     async def receive(self, body: Awaitable[T]) -> T:
         """What a client sends, if it does so within the time limit.
@@ -179,7 +183,7 @@ class Admission:
         loop, stop, began = asyncio.get_running_loop(), Stop(), time.perf_counter()
 
         def leave(_: object) -> None:
-            slots.on_done(time.perf_counter() - began)
+            slots.on_done(time.perf_counter() - began, self._model)
             with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts places any more
                 loop.call_soon_threadsafe(slots._leave)
 
@@ -210,7 +214,7 @@ async def in_thread(function: Callable[[*Arguments], T], *arguments: *Arguments)
     return await to_thread.run_sync(function, *arguments, abandon_on_cancel=True)
 
 
-def _ignore(_: float) -> None:
+def _ignore(_: float, __: str) -> None:
     """Nobody measures."""
 
 

@@ -295,7 +295,7 @@ def test_openapi_names_what_is_there(client) -> None:
     assert own == {"/healthz", "/readyz", "/metrics", "/v1/model", "/v1/classify"}
     classify = described["paths"]["/v1/classify"]["post"]
     assert "multipart/form-data" in classify["requestBody"]["content"]
-    assert set(classify["responses"]) == {"200", "400", "408", "413", "415", "422", "500", "503", "504"}
+    assert set(classify["responses"]) == {"200", "400", "404", "408", "413", "415", "422", "500", "503", "504"}
     assert set(classify["responses"]["422"]["content"]) == {"application/problem+json"}
 
 

@@ -13,8 +13,9 @@ import pytest
 
 from cutaway.images import Limits, encode_png
 from cutaway.serve import server
-from cutaway.serve.api import ServingLimits, create_app, model_name
+from cutaway.serve.api import ServingLimits, create_app
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.models import model_name
 
 triton = pytest.importorskip("tritonclient.http")
 

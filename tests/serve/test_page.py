@@ -38,12 +38,18 @@ def client(classifier: Classifier) -> Iterator[TestClient]:
         yield client
 
 
+def bare(classifier: Classifier, limits: Limits) -> FastAPI:
+    """The page alone."""
+    page = page_mount.Page(lambda: build(classifier), limits)
+    app = FastAPI(lifespan=lambda _: page.lifespan())
+    app.mount("/", page)
+    return app
+
+
 @pytest.fixture(scope="module")
 def bare_client(classifier: Classifier) -> Iterator[TestClient]:
     """The page without the gate before it: the inner doors must hold alone."""
-    app = FastAPI()
-    page_mount.mount(app, lambda: build(classifier), Limits())
-    with TestClient(app, base_url=URL, raise_server_exceptions=False) as client:
+    with TestClient(bare(classifier, Limits()), base_url=URL, raise_server_exceptions=False) as client:
         yield client
 
 
@@ -265,9 +271,7 @@ def test_uploads_never_outgrow_their_quota(client, monkeypatch) -> None:
 
 
 def test_upload_beyond_the_limit_is_refused(classifier) -> None:
-    app = FastAPI()
-    page_mount.mount(app, lambda: build(classifier), Limits(max_bytes=1000))
-    with TestClient(app, base_url=URL) as client:
+    with TestClient(bare(classifier, Limits(max_bytes=1000)), base_url=URL) as client:
         assert client.post("/gradio_api/upload", files={"files": ("a.png", b"x" * 2000)}).status_code == 413
 
 

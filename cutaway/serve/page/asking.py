@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TypeVar, TypeVarTuple
 
 import gradio as gr
 
-from cutaway.errors import CutawayError
+from cutaway.errors import CutawayError, ServingError
 from cutaway.images import Limits
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.slots import Slots
@@ -18,19 +17,36 @@ T = TypeVar("T")
 Arguments = TypeVarTuple("Arguments")
 
 
-@dataclass(frozen=True)
 class Asking:
     """What every tab needs to answer.
 
-    Attributes:
+    Args:
         classifier: What answers.
         slots: Bounds how many requests are worked on at once.
         limits: Of one picture.
+        model: Its name, under which its work is counted.
     """
 
-    classifier: Classifier
-    slots: Slots
-    limits: Limits
+    def __init__(self, classifier: Classifier, slots: Slots, limits: Limits, model: str = "") -> None:
+        self._classifier: Classifier | None = classifier
+        self._slots = slots
+        self._model = model
+        self.limits = limits
+
+    @property
+    def classifier(self) -> Classifier:
+        """What answers.
+
+        Raises:
+            ServingError: It was let go.
+        """
+        if self._classifier is None:
+            raise ServingError("The model was replaced since this page was opened.", hint="Reload the page.")
+        return self._classifier
+
+    def release(self) -> None:
+        """Lets the classifier go at once, however long the page itself is remembered by Gradio."""
+        self._classifier = None
 
     async def in_turn(self, function: Callable[[*Arguments], T], *arguments: *Arguments) -> T:
         """Runs what computes in a thread, once there is a place, and stops it past its time.
@@ -39,7 +55,7 @@ class Asking:
             BusyError: Every place is taken, also those to wait in.
             TimeLimitError: It took too long.
         """
-        return await self.slots.run(function, *arguments)
+        return await self._slots.run(function, *arguments, model=self._model)
 
 
 def toast(error: CutawayError) -> None:

@@ -34,6 +34,21 @@ class Tab:
     fill: Callable[[], object]
 
 
+@dataclass(frozen=True)
+class Link:
+    """To the page of a model.
+
+    Attributes:
+        name: Of the model.
+        path: Of its page.
+        is_here: It is the page that the link stands on.
+    """
+
+    name: str
+    path: str
+    is_here: bool
+
+
 def build(
     classifier: Classifier, tabs: Sequence[Tab] = (), *, slots: Slots | None = None, limits: Limits | None = None
 ) -> gr.Blocks:
@@ -48,11 +63,27 @@ def build(
     Raises:
         ServingError: The example pictures beside the classifier's file are damaged.
     """
-    asking = Asking(classifier, slots or Slots(), limits or Limits())
+    return build_asking(Asking(classifier, slots or Slots(), limits or Limits()), tabs)
+
+
+def build_asking(asking: Asking, tabs: Sequence[Tab] = (), others: Sequence[Link] = ()) -> gr.Blocks:
+    """The page, not yet mounted or launched.
+
+    Args:
+        asking: What answers, and within which bounds.
+        tabs: Shown after the page's own.
+        others: The pages of all models of the server, where there are several.
+
+    Raises:
+        ServingError: The example pictures beside the classifier's file are damaged.
+    """
+    classifier = asking.classifier
     gallery = Gallery(examples_of(classifier.path, classifier.classes))
     with gr.Blocks(
         title=f"cutaway · {classifier.metadata.network}", analytics_enabled=False, delete_cache=(3600, 3600)
     ) as page:
+        if others:
+            gr.HTML(links(others), elem_id="models")
         gr.HTML(header(classifier), elem_id="header")
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Classify", id="classify"):
@@ -69,6 +100,15 @@ def build(
                     further.fill()
     blocks: gr.Blocks = page
     return blocks
+
+
+def links(others: Sequence[Link]) -> str:
+    """The models of the server, to choose from."""
+    items = "".join(
+        f'<li><a href="{escape(each.path)}"{" aria-current=page" if each.is_here else ""}>{escape(each.name)}</a></li>'
+        for each in others
+    )
+    return f'<nav aria-label="Models"><ul class="cw-models">{items}</ul></nav>'
 
 
 def header(classifier: Classifier) -> str:
