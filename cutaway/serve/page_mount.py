@@ -70,6 +70,9 @@ class Page:
         limits: Of one uploaded picture.
         root: Path under which a browser reaches it, below the proxy's too; empty for `/`.
         on_end: Called when it answers no longer.
+
+    Attributes:
+        root: The same.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Page:
         on_end: Callable[[], None] | None = None,
     ) -> None:
         upload_folder()
+        self.root = root
         self._on_end = on_end
         self._blocks = blocks = build()
         blocks.root_path = root

@@ -11,10 +11,11 @@ import re
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
+from urllib.parse import quote
 
 from fastapi import FastAPI
 from starlette.responses import RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from cutaway.images import Limits
 from cutaway.serve.models import Loaded, Served
@@ -131,20 +132,22 @@ class Pages:
         version = found[1] if found else now
         if found:
             path = path[found.end() :]
-            scope = {**scope, "root_path": scope.get("root_path", "") + found[0]}
-        if version == now:
-            await self._answer(now, path)(scope, receive, send)
-        elif path == "/":
+        is_gone = version not in self._open
+        if version != now and path == "/":
             await RedirectResponse(f"{self._root}/", 303)(scope, receive, send)
-        elif path == _ASKING or (path == _ANSWER and version not in self._open):
+        elif version != now and (path == _ASKING or (path == _ANSWER and is_gone)):
             detail = "The model was replaced since this page was opened. Reload the page."
             await problem(409, "The page is of another model", detail)(scope, receive, send)
-        else:  # what is the same for all of them, where the one that is meant is gone
-            await self._answer(version if version in self._open else now, path)(scope, receive, send)
+        else:  # the rest is the same for all of them
+            opened = self._open[now if is_gone else version]
+            answer = opened.page if path.startswith(_BEATING) else opened.counted
+            await answer(_under(scope, opened.page.root, path), receive, send)
 
-    def _answer(self, version: str, path: str) -> ASGIApp:
-        opened = self._open[version]
-        return opened.page if path.startswith(_BEATING) else opened.counted
+
+def _under(scope: Scope, root: str, path: str) -> Scope:
+    """The request as Gradio knows it, which has the whole path of its page before each of its own."""
+    raw = {"raw_path": quote(root + path).encode()} if "raw_path" in scope else {}
+    return {**scope, "root_path": root, "path": root + path, **raw}
 
 
 class _Open:
