@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.middleware.cors import CORSMiddleware
-from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.routing import Route
@@ -165,12 +166,16 @@ def _add_health(app: FastAPI) -> None:
 
 
 def _lead_to_pages(app: FastAPI, models: Models) -> None:
-    """Leads `/` to the first model's page, and the name of each without a slash to its own."""
+    """Leads `/` to the first model's page, and the name of each without a slash to its own; with their icon."""
 
     def lead(path: str, name: str) -> None:
         @app.get(path, include_in_schema=False)
         async def to_page(request: Request) -> RedirectResponse:
             return RedirectResponse(f"{request.scope.get('root_path', '')}/models/{name}/", 303)
+
+    @app.get("/favicon.ico", include_in_schema=False)
+    async def icon() -> FileResponse:
+        return FileResponse(Path(__file__).parent / "static" / "favicon.png")
 
     lead("/", models.names[0])
     for name in models.names:

@@ -16,10 +16,13 @@ import pytest
 from PIL import Image
 
 from cutaway.images import Limits
+from cutaway.serve import pages, watching
 from cutaway.serve.api import ServingLimits, create_app
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.examples import Example
+from cutaway.serve.models import Loaded, Served
 from cutaway.serve.server import running
+from cutaway.serve.watching import Watch
 
 pytestmark = pytest.mark.browser
 
@@ -68,14 +71,26 @@ def pictures_on_disk(fashion_split: Any, tmp_path: Path) -> list[Path]:
 
 
 @contextmanager
-def opened(browser: Any, url: str, width: int = 1280, height: int = 900, scheme: str = "light") -> Iterator[Any]:
-    """The page, which fails the test on any console error and any request to another machine."""
+def opened(
+    browser: Any, url: str, width: int = 1280, height: int = 900, scheme: str = "light", refused: tuple[str, ...] = ()
+) -> Iterator[Any]:
+    """The page, which fails the test on any console error and any request to another machine.
+
+    But for requests to paths that are meant to be `refused`, which every browser also tells in the console.
+    """
     complaints: list[str] = []
     context = browser.new_context(
         viewport={"width": width, "height": height}, color_scheme=scheme, permissions=["camera", "clipboard-read"]
     )
     page = context.new_page()
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+    page.on(
+        "console",
+        lambda message: (
+            complaints.append(message.text)
+            if message.type == "error" and not message.location["url"].endswith(refused)
+            else None
+        ),
+    )
     page.on("pageerror", lambda error: complaints.append(str(error)))
     page.on(
         "request",
@@ -83,7 +98,12 @@ def opened(browser: Any, url: str, width: int = 1280, height: int = 900, scheme:
             None if request.url.startswith((f"{url}/", "data:", "blob:")) else complaints.append(request.url)
         ),
     )
-    page.on("response", lambda answer: complaints.append(answer.url) if answer.status >= 400 else None)
+    page.on(
+        "response",
+        lambda answer: (
+            complaints.append(answer.url) if answer.status >= 400 and not answer.url.endswith(refused) else None
+        ),
+    )
     page.goto(url)
     yield page
     context.close()
@@ -407,3 +427,49 @@ CONTRAST = """(element) => {
     const [a, b] = [light(rgb(getComputedStyle(element).color)), light(background)].sort((x, y) => y - x);
     return (a + 0.05) / (b + 0.05);
 }"""
+
+
+def test_a_page_that_was_open_while_the_model_was_replaced_says_to_reload_it(
+    browser, make_model, pictures_on_disk, tmp_path: Path, monkeypatch
+) -> None:
+    from playwright.sync_api import expect
+
+    monkeypatch.setattr(watching, "_EVERY_SECONDS", 0.02)
+    monkeypatch.setattr(pages, "_GAP_SECONDS", 0.0)
+    path, other = tmp_path / "model.onnx", make_model(classes=("rouge", "vert", "bleu", "gris"), network="couleurs")
+    path.write_bytes(make_model().read_bytes())
+    watch = Watch(path, lambda: Classifier(path, provider="cpu"))
+    served = Served("colours", Loaded(Classifier(path, provider="cpu")), watch)
+    with (
+        running(create_app([served])) as url,
+        opened(browser, url, refused=("/page-1/gradio_api/queue/join?",)) as page,
+    ):
+        upload(page, pictures_on_disk[0])
+        answer(page)
+        path.write_bytes(other.read_bytes())
+        while served.now.version == "1":
+            page.wait_for_timeout(20)
+        page.locator("#class-to-explain input").click()
+        page.get_by_role("option", name="grey", exact=True).click()
+        toast = page.locator("[data-testid='toast-body']")
+        expect(toast).to_contain_text("The model was replaced since this page was opened. Reload the page.")
+
+        page.reload()
+        expect(page.locator("#header")).to_contain_text("couleurs")
+        upload(page, pictures_on_disk[0])
+        assert answer(page) in ("rouge", "vert", "bleu", "gris")
+
+
+def test_each_model_s_page_leads_to_the_others(browser, classifier, make_model, pictures_on_disk) -> None:
+    from playwright.sync_api import expect
+
+    other = Classifier(make_model(network="couleurs"), provider="cpu")
+    models = [Served("fashion", Loaded(classifier)), Served("colours", Loaded(other))]
+    with running(create_app(models)) as url, opened(browser, url) as page:
+        expect(page.locator("#models [aria-current=page]")).to_have_text("fashion")
+        page.get_by_role("link", name="colours").click()
+        expect(page.locator("#header")).to_contain_text("couleurs")
+        assert page.url == f"{url}/models/colours/"
+        expect(page.locator("#models [aria-current=page]")).to_have_text("colours")
+        upload(page, pictures_on_disk[0])
+        assert answer(page) in other.classes
