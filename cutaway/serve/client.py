@@ -95,14 +95,17 @@ class Client:
         except httpx.HTTPError:
             return False
 
-    def model(self) -> ModelAnswer:
-        """What the server says of its network.
+    def model(self, name: str | None = None) -> ModelAnswer:
+        """What the server says of one of its networks.
+
+        Args:
+            name: Of the model; None for the first.
 
         Raises:
-            RefusedError: The server refuses.
+            RefusedError: The server refuses, or has no such model.
             ServingError: No server answers, or it is another one.
         """
-        return self._ask("GET", "/v1/model", ModelAnswer)
+        return self._ask("GET", "/v1/model", ModelAnswer, query={} if name is None else {"model": name})
 
     def classify(
         self,
@@ -111,6 +114,7 @@ class Client:
         top_k: int = 5,
         explain: Literal["none", "overlay", "numbers"] = "none",
         class_index: int = -1,
+        model: str | None = None,
     ) -> list[PictureAnswer]:
         """Classifies pictures in one request; where the server is busy, waits as long as it says and asks again.
 
@@ -119,6 +123,7 @@ class Client:
             top_k: How many classes to name.
             explain: Heat-map: none, an overlay, or its numbers.
             class_index: The class to explain; -1 is the top class.
+            model: Name of the one to ask; None for the server's first.
 
         Raises:
             ImageError: A file cannot be read.
@@ -129,6 +134,8 @@ class Client:
             return []
         files = [("images", _as_file(picture)) for picture in pictures]
         query: dict[str, str | int] = {"top_k": top_k, "explain": explain, "class_index": class_index}
+        if model is not None:
+            query["model"] = model
         answer = self._ask("POST", "/v1/classify", ClassifyAnswer, files=files, query=query)
         if len(answer.results) != len(pictures):
             raise ServingError(f"{self.url} answered for {len(answer.results)} pictures of {len(pictures)}.")

@@ -16,6 +16,7 @@ from cutaway.images import encode_png
 from cutaway.serve import server
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.client import Client, RefusedError
 from cutaway.serve.models import Loaded, Models, Served
 from cutaway.serve.page.classify import NO_CLASS
 
@@ -59,6 +60,15 @@ def test_a_request_chooses_its_model_and_gets_the_first_where_it_names_none(clie
     assert (described["name"], described["network"], described["version"]) == ("couleurs", "couleurs", "1")
     assert described["models"] == ["colours", "couleurs"]
     assert client.get("/v1/model").json()["name"] == "colours"
+
+
+def test_the_client_chooses_too(two, pictures) -> None:
+    with server.running(create_app(two, page=False)) as url, Client(url) as client:
+        assert [client.model(name).name for name in (None, "couleurs")] == ["colours", "couleurs"]
+        answers = [client.classify([pictures("red")], model=name) for name in (None, "couleurs")]
+        assert [answer[0].top[0].label for answer in answers] == ["red", "rouge"]
+        with pytest.raises(RefusedError, match="no model 'x'"):
+            client.classify([pictures("red")], model="x")
 
 
 @pytest.mark.parametrize("path", ["/v1/model?model=x", "/v2/models/x", "/v2/models/x/ready", "/v2/models/x/versions/1"])
@@ -196,6 +206,11 @@ def test_the_command_line_names_each(make_model, monkeypatch) -> None:
     assert [models.names for models in served] == [["a", "b"], ["c"], ["model"]]
     assert served[0].named("b")[1].classifier.classes == FRENCH
     assert served[0].named(None)[0] == "a"
+    assert [each.watch for each in served[0]] == [None, None]
+
+    run_serve(["--no-page", "--watch", "--model", f"a={first}", "--model", f"b={second}"])
+    watches = [each.watch for each in served[-1]]
+    assert [watch.load().path for watch in watches] == [first, second]
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -42,10 +43,32 @@ PROGRAM = """
 """
 
 
+# Counts what reached the network.
+COUNTING_PROGRAM = """
+    import itertools, sys
+    from cutaway.serve.api import create_app
+    from cutaway.serve.classifier import Classifier
+    from cutaway.serve.server import serve
+
+    class Counting(Classifier):
+        calls = itertools.count()
+
+        def __call__(self, *arguments, **options):
+            next(self.calls)
+            return super().__call__(*arguments, **options)
+
+    app = create_app(Counting(sys.argv[1], threads=1), page=sys.argv[2] == "page")
+    ended_by = serve(app, port=0, on_ready=lambda url: print(url, flush=True), drain_seconds=float(sys.argv[3]))
+    print(ended_by.name, next(Counting.calls), flush=True)
+"""
+
+
 @contextlib.contextmanager
-def process(model: Path, *, page: bool = False, drain: float = 20) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def process(
+    model: Path, *, page: bool = False, drain: float = 20, program: str = PROGRAM
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server in a process of its own, and its address once it listens."""
-    arguments = [sys.executable, "-c", textwrap.dedent(PROGRAM), str(model), "page" if page else "api", str(drain)]
+    arguments = [sys.executable, "-c", textwrap.dedent(program), str(model), "page" if page else "api", str(drain)]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     started = subprocess.Popen(arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -106,6 +129,30 @@ def test_open_page_does_not_hold_the_server_up(model_path) -> None:
             assert started.wait(25) == 0
             assert time.monotonic() - began < 10  # and not the 30 s of the limit
         assert started.stdout.readline() == "SIGTERM\n"
+
+
+@pytest.mark.slow
+def test_no_accepted_request_is_lost_by_the_signal_under_load_and_with_a_page_open(model_path, body) -> None:
+    statuses: list[int] = []
+
+    def ask(url: str) -> None:
+        with httpx.Client(base_url=url, timeout=30) as client, contextlib.suppress(httpx.TransportError):
+            while True:  # until it is no longer taken
+                statuses.append(client.post("/v1/classify", files={"images": body}).status_code)
+
+    with process(model_path, page=True, drain=15, program=COUNTING_PROGRAM) as (started, url):
+        threads = [threading.Thread(target=ask, args=(url,)) for _ in range(6)]
+        with httpx.stream("GET", f"{url}/gradio_api/heartbeat/abc", timeout=30) as heartbeat:
+            assert next(heartbeat.iter_lines()) == "data: ALIVE"
+            for thread in threads:
+                thread.start()
+            _until(lambda: len(statuses) > 30)
+            started.send_signal(signal.SIGTERM)
+            assert started.wait(20) == 0
+        for thread in threads:
+            thread.join()
+        assert started.stdout.readline() == f"SIGTERM {len(statuses)}\n"
+    assert set(statuses) == {200}
 
 
 def test_answer_on_an_open_page_still_arrives_after_the_signal(model_path, body) -> None:
