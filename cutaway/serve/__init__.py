@@ -15,15 +15,18 @@ if TYPE_CHECKING:
     from cutaway.serve.examples import Example, examples_of
     from cutaway.serve.export import ExportResult, export_module, verify_file
     from cutaway.serve.metadata import Metadata
+    from cutaway.serve.models import Loaded, Served
 
 __all__ = [
     "Classifier",
     "Client",
     "Example",
     "ExportResult",
+    "Loaded",
     "Metadata",
     "Prediction",
     "Score",
+    "Served",
     "create_app",
     "examples_of",
     "export_module",
@@ -35,9 +38,11 @@ _HOMES = {
     "Client": "cutaway.serve.client",
     "Example": "cutaway.serve.examples",
     "ExportResult": "cutaway.serve.export",
+    "Loaded": "cutaway.serve.models",
     "Metadata": "cutaway.serve.metadata",
     "Prediction": "cutaway.serve.classifier",
     "Score": "cutaway.serve.classifier",
+    "Served": "cutaway.serve.models",
     "create_app": "cutaway.serve.api",
     "examples_of": "cutaway.serve.examples",
     "export_module": "cutaway.serve.export",

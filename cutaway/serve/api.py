@@ -169,7 +169,7 @@ def _lead_to_pages(app: FastAPI, models: Models) -> None:
     """Leads `/` to the first model's page, and the name of each without a slash to its own; with their icon."""
 
     def lead(path: str, name: str) -> None:
-        @app.get(path, include_in_schema=False)
+        @app.api_route(path, methods=["GET", "HEAD"], include_in_schema=False)
         async def to_page(request: Request) -> RedirectResponse:
             return RedirectResponse(f"{request.scope.get('root_path', '')}/models/{name}/", 303)
 

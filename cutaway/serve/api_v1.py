@@ -26,9 +26,9 @@ _MOST_NAMED = 1000
 
 
 def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits) -> None:
-    """Adds `/v1/...` to the application; it describes the models as they are now."""
+    """Adds `/v1/...` to the application; it describes the models as they are now, where they stay so."""
     last_class = max(len(each.now.classifier.classes) for each in models) - 1
-    explains = any(each.now.classifier.metadata.explains for each in models)
+    explains = models.may_change or any(each.now.classifier.metadata.explains for each in models)
     ways_to_explain = get_args(Explain) if explains else ("none",)
     how_to_explain: Explain = Query(
         "none",
@@ -39,7 +39,7 @@ def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits
         TOP_CLASS,
         ge=TOP_CLASS,
         description="The class to explain; -1 is the top class",
-        json_schema_extra={"maximum": last_class},
+        json_schema_extra=None if models.may_change else {"maximum": last_class},
     )
     which_model: str | None = Query(
         None,

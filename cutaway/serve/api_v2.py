@@ -118,10 +118,10 @@ class ModelReadyAnswer(BaseModel):
 
 
 def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits) -> None:
-    """Adds `/v2...` to the application; it describes the models as they are now."""
-    versions = sorted({each.now.version for each in models})
+    """Adds `/v2...` to the application; it describes the models as they are now, where they stay so."""
+    versions = None if models.may_change else {"enum": sorted({each.now.version for each in models})}
     the_model = Path(description="Name of the model", json_schema_extra={"enum": models.names})
-    the_version = Path(description="The version in use", json_schema_extra={"enum": versions})
+    the_version = Path(description="The version in use", json_schema_extra=versions)
 
     def be_ready() -> None:
         if not app.state.ready:

@@ -98,6 +98,11 @@ class Models:
         """Of each, in order."""
         return list(self._by_name)
 
+    @property
+    def may_change(self) -> bool:
+        """Whether another file may take the place of one, with other classes."""
+        return any(each.watch is not None for each in self)
+
     def named(self, name: str | None, version: str | None = None) -> tuple[str, Loaded]:
         """A model's name and what is in use of it.
 

@@ -110,7 +110,8 @@ class Pages:
 
     async def _leave(self, version: str) -> None:
         await asyncio.sleep(_GAP_SECONDS)
-        await self._open[version].idle.wait()
+        while not self._open[version].idle.is_set():
+            await self._open[version].idle.wait()
         await self._open.pop(version).stack.aclose()
 
     async def stop(self) -> None:

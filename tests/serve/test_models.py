@@ -128,6 +128,7 @@ def test_each_has_a_page_with_links_to_the_others(two, pictures, root: str) -> N
     app = create_app(two, keys=[KEY], root_path=root)
     with TestClient(app, base_url=URL, follow_redirects=False, headers={"X-API-Key": KEY}) as client:
         for path, leads in (("/", "colours"), ("/models/couleurs", "couleurs")):
+            assert client.head(f"{root}{path}").status_code == 303
             answer = client.get(f"{root}{path}")
             assert (answer.status_code, answer.headers["location"]) == (303, f"{root}/models/{leads}/")
         for name, label, unlike in (("colours", "blue", "bleu"), ("couleurs", "bleu", "blue")):
@@ -233,3 +234,5 @@ def test_one_model_has_its_page_where_it_was(model_path: Path) -> None:
     with server.running(create_app([Served("a", Loaded(Classifier(model_path)))])) as url:
         assert f'"root":"{url}"' in httpx.get(url).text
         assert 'aria-label=\\"Models\\"' not in httpx.get(url).text
+        for path in ("/models/a/", "/models/a/config", "/models/a/gradio_api/queue/data?session_hash=a", "/models/a"):
+            assert httpx.get(f"{url}{path}").status_code == 404

@@ -86,7 +86,7 @@ def test_a_change_is_seen_once_it_is_whole_and_told_once(path: Path, french: byt
 
 
 def test_under_load_every_answer_comes_from_one_file_whole(path: Path, english, french, pictures) -> None:
-    body, answers, end = encode_png(pictures("blue")), [], threading.Event()
+    body, answers, replaced, end = encode_png(pictures("blue")), [], [], threading.Event()
     kinds = {"ab" * 32: ["blue", "grey", "red", "green"], "cd" * 32: ["bleu", "gris", "rouge", "vert"]}
 
     def ask(url: str) -> None:
@@ -100,6 +100,7 @@ def test_under_load_every_answer_comes_from_one_file_whole(path: Path, english, 
             thread.start()
         until(lambda: len(answers) > 6)
         for version, data in enumerate([french, english, french, english, french], start=2):
+            replaced.append(weakref.ref(served.now.classifier))
             put(path, data)
             until(lambda now=str(version): served.now.version == now)
             seen = len(answers)
@@ -107,6 +108,7 @@ def test_under_load_every_answer_comes_from_one_file_whole(path: Path, english, 
         end.set()
         for thread in threads:
             thread.join()
+        until(lambda: all(each() is None for each in replaced))  # each is let go with its last request
         last = httpx.post(f"{url}/v1/classify", files={"images": body}).json()
         assert httpx.get(f"{url}/v2/models/colours").json()["versions"] == ["6"]
         assert 'cutaway_reloads_total{model="colours",result="loaded"} 5.0' in httpx.get(f"{url}/metrics").text
