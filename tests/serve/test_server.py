@@ -43,9 +43,9 @@ PROGRAM = """
 """
 
 
-# Counts what reached the network.
+# Counts what reached the network; answers no more than 30 before it is told to end, and those after it slowly.
 COUNTING_PROGRAM = """
-    import itertools, sys
+    import itertools, sys, time
     from cutaway.serve.api import create_app
     from cutaway.serve.classifier import Classifier
     from cutaway.serve.server import serve
@@ -54,7 +54,10 @@ COUNTING_PROGRAM = """
         calls = itertools.count()
 
         def __call__(self, *arguments, **options):
-            next(self.calls)
+            if next(self.calls) >= 30:
+                while app.state.ready:
+                    time.sleep(0.001)
+                time.sleep(0.2)
             return super().__call__(*arguments, **options)
 
     app = create_app(Counting(sys.argv[1], threads=1), page=sys.argv[2] == "page")
@@ -146,12 +149,14 @@ def test_no_accepted_request_is_lost_by_the_signal_under_load_and_with_a_page_op
             assert next(heartbeat.iter_lines()) == "data: ALIVE"
             for thread in threads:
                 thread.start()
-            _until(lambda: len(statuses) > 30)
+            _until(lambda: "cutaway_places_taken 6.0" in httpx.get(f"{url}/metrics").text)
+            _until(lambda: len(statuses) == 30)
             started.send_signal(signal.SIGTERM)
             assert started.wait(20) == 0
         for thread in threads:
             thread.join()
         assert started.stdout.readline() == f"SIGTERM {len(statuses)}\n"
+    assert len(statuses) >= 36
     assert set(statuses) == {200}
 
 
