@@ -16,7 +16,6 @@ Run: python benchmarks/export.py [PART ...] [--rounds N] [--threads N] [--profil
 import argparse
 import json
 import os
-import statistics
 import tempfile
 import time
 import warnings
@@ -29,6 +28,7 @@ import numpy as np
 import onnxruntime as ort
 import torch
 import torchvision
+from measuring.rounds import measured, tell_all, tell_ratio, timed
 from torch import nn
 
 from cutaway.inspect import grad_cam
@@ -90,8 +90,8 @@ def family(name: str, folder: Path, rounds: int, threads: int, profile: bool) ->
     times = measured(timed(ways(network, result, plain, threads)), rounds)
     tell_all(times, 1e3, "ms")
     over_plain, over_cam = GOALS.get(name, (None, None))
-    tell_ratio(WITH_MAP, PLAIN, times, goal=over_plain)
-    tell_ratio(WITH_MAP, CAM, times, goal=over_cam)
+    tell_ratio(WITH_MAP, PLAIN, times, at_most=over_plain)
+    tell_ratio(WITH_MAP, CAM, times, at_most=over_cam)
     tell_ratio(WITH_MAP, FORWARD, times)
     if profile:
         tell_operators(result, plain, threads, folder)
@@ -189,46 +189,6 @@ def operators(result: ExportResult, threads: int, folder: Path, runs: int = 20) 
         if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
             spent[event["args"]["op_name"]] += event["dur"] / 1e3 / runs
     return spent
-
-
-# Measuring ----------------------------------------------------------------------------------------------------------
-
-
-def timed(ways: dict[str, Callable[[], object]]) -> dict[str, Callable[[], float]]:
-    def seconds(way: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        way()
-        return time.perf_counter() - began
-
-    return {name: partial(seconds, way) for name, way in ways.items()}
-
-
-def measured(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each way's figure in each round, after one round that does not count; each round begins with another way."""
-    figures: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-    for number in range(rounds + 1):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            figure = ways[name]()
-            if number:
-                figures[name].append(figure)
-    return figures
-
-
-def tell_all(figures: dict[str, list[float]], scale: float, unit: str) -> None:
-    for name, values in figures.items():
-        print(f"{name:26} {scale * statistics.median(values):8.1f} {unit}   ({spread(values, scale)})")
-
-
-def tell_ratio(name: str, other: str, figures: dict[str, list[float]], *, goal: float | None = None) -> None:
-    ratios = [mine / theirs for mine, theirs in zip(figures[name], figures[other], strict=True)]
-    ratio = statistics.median(ratios)
-    told = "" if goal is None else f"goal {goal} or less: {'met' if ratio <= goal else 'MISSED'}"
-    print(f"{name} / {other}: {ratio:.3f}   ({spread(ratios)})   {told}")
-
-
-def spread(values: list[float], scale: float = 1.0) -> str:
-    return f"{scale * min(values):.3g} to {scale * max(values):.3g}"
 
 
 if __name__ == "__main__":

@@ -13,25 +13,21 @@ Run: python benchmarks/inspection.py [PART ...] [--rounds N] [--peers FOLDER]
 """
 
 import argparse
-import contextlib
 import copy
 import importlib
 import inspect
-import io
 import os
 import resource
-import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 
 import torch
 import torchvision
+from measuring.rounds import Peers, goal_told, measured, tell_all, tell_ratio, timed
 from torch import nn
 
 from cutaway.hooks import capture
@@ -40,7 +36,7 @@ from cutaway.networks.target_layers import find_target_layer
 
 SHAPE = (3, 224, 224)
 CLASS = 3
-NOT_FOUND: list[str] = []
+PEERS = Peers()
 
 
 def main() -> None:
@@ -64,8 +60,7 @@ def main() -> None:
     for part in asked.parts:
         print(f"\n{part}")
         parts[part](asked.rounds)
-    for name in dict.fromkeys(NOT_FOUND):
-        print(f"\n{name} cannot be imported here, and was left out")
+    PEERS.tell_missing()
 
 
 # Grad-CAM -----------------------------------------------------------------------------------------------------------
@@ -86,23 +81,23 @@ def cam(rounds: int) -> None:
         print(f"batch {batch}")
         figures = measured(timed(ways), rounds)
         tell_all(figures, 1e3, "ms")
-        tell_ratio("cutaway", "plain forward", figures, goal=1.05)
+        tell_ratio("cutaway", "plain forward", figures, at_most=1.05)
         tell_ratio("cutaway, layer not told", "plain forward", figures)
         goals = {"captum": 1.0, "torch-cam": 1.0, "pytorch-grad-cam": 0.4}
         for name, goal in goals.items():
             if name in figures:
-                tell_ratio("cutaway", name, figures, goal=goal)
+                tell_ratio("cutaway", name, figures, at_most=goal)
 
 
 def cam_peers(network: nn.Module, inputs: torch.Tensor) -> dict[str, Callable[[], object]]:
     """The others, on a network of their own: one of them leaves gradients in it, which cutaway would have to keep."""
     network = copy.deepcopy(network)
     ways: dict[str, Callable[[], object]] = {}
-    if captum := found("captum.attr", "captum"):
+    if captum := PEERS.found("captum.attr", "captum"):
         explainer = captum.LayerGradCam(network, network.layer4)
         # It keeps the logits to itself: whoever wants them pays for another pass, which is not counted here.
         ways["captum"] = lambda: explainer.attribute(inputs, CLASS, relu_attributions=True)
-    if torchcam := found("torchcam.methods", "torch-cam"):
+    if torchcam := PEERS.found("torchcam.methods", "torch-cam"):
 
         def by_torchcam() -> object:
             # Its hooks would slow the others down, so they stay for this one call.
@@ -110,7 +105,7 @@ def cam_peers(network: nn.Module, inputs: torch.Tensor) -> dict[str, Callable[[]
                 return extractor(CLASS, network(inputs))
 
         ways["torch-cam"] = by_torchcam
-    if grad_cams := found("pytorch_grad_cam", "pytorch-grad-cam"):
+    if grad_cams := PEERS.found("pytorch_grad_cam", "pytorch-grad-cam"):
         targets = importlib.import_module("pytorch_grad_cam.utils.model_targets")
 
         def by_pytorch_grad_cam() -> object:
@@ -134,7 +129,7 @@ def layers(rounds: int) -> None:
     """Milliseconds of one table of a ResNet-18 at 224."""
     network = torchvision.models.resnet18().eval()
     ways: dict[str, Callable[[], object]] = {"cutaway": lambda: layer_table(network, SHAPE)}
-    if torchinfo := found("torchinfo", "torchinfo"):
+    if torchinfo := PEERS.found("torchinfo", "torchinfo"):
         ways["torchinfo"] = lambda: torchinfo.summary(network, (1, *SHAPE), verbose=0, device="cpu")
     figures = measured(timed(ways), rounds)
     tell_all(figures, 1e3, "ms")
@@ -178,7 +173,7 @@ def memory(rounds: int) -> None:
         peaks[count] = float(told.stdout)
         print(f"{count:5} pictures: {peaks[count]:7.0f} MB at most")
     ratio = peaks[512] / peaks[128]
-    print(f"four times the pictures: {ratio:.3f} of the memory   goal 1.05 or less: {verdict(ratio <= 1.05)}")
+    print(f"four times the pictures: {ratio:.3f} of the memory   {goal_told(ratio, at_most=1.05)}")
 
 
 def statistics_run(count: int) -> None:
@@ -189,57 +184,6 @@ def statistics_run(count: int) -> None:
             network(torch.randn(16, *SHAPE, generator=noise))
     assert captured.statistics
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3))
-
-
-# Measuring ----------------------------------------------------------------------------------------------------------
-
-
-def found(module: str, name: str) -> ModuleType | None:
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(ImportError):
-        return importlib.import_module(module)
-    NOT_FOUND.append(name)
-    return None
-
-
-def timed(ways: dict[str, Callable[[], object]]) -> dict[str, Callable[[], float]]:
-    def seconds(way: Callable[[], object]) -> float:
-        began = time.perf_counter()
-        way()
-        return time.perf_counter() - began
-
-    return {name: partial(seconds, way) for name, way in ways.items()}
-
-
-def measured(ways: dict[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """Each way's figure in each round, after one round that does not count; each round begins with another way."""
-    figures: dict[str, list[float]] = {name: [] for name in ways}
-    names = list(ways)
-    for number in range(rounds + 1):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            figure = ways[name]()
-            if number:
-                figures[name].append(figure)
-    return figures
-
-
-def tell_all(figures: dict[str, list[float]], scale: float, unit: str) -> None:
-    for name, values in figures.items():
-        print(f"{name:26} {scale * statistics.median(values):8.1f} {unit}   ({spread(values, scale)})")
-
-
-def tell_ratio(name: str, other: str, figures: dict[str, list[float]], *, goal: float | None = None) -> None:
-    ratios = [mine / theirs for mine, theirs in zip(figures[name], figures[other], strict=True)]
-    ratio = statistics.median(ratios)
-    told = "" if goal is None else f"goal {goal} or less: {verdict(ratio <= goal)}"
-    print(f"{name} / {other}: {ratio:.3f}   ({spread(ratios)})   {told}")
-
-
-def verdict(is_met: bool) -> str:
-    return "met" if is_met else "MISSED"
-
-
-def spread(values: list[float], scale: float = 1.0) -> str:
-    return f"{scale * min(values):.3g} to {scale * max(values):.3g}"
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torchvision
+from measuring.rounds import measured, spread, tell_ratio
 from PIL import Image
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
@@ -99,10 +100,10 @@ def loops(scratch: Path, device: torch.device, rounds: int) -> None:
         print(f"{name:40} {1e6 * statistics.median(values):8.1f} us a picture   ({spread(values, 1e6)})")
     best = min((name for name in seconds if name.startswith("the notes'")), key=lambda n: statistics.median(seconds[n]))
     print(f"the best of the notes' loops: {best}")
-    tell_ratio(best, "cutaway train", seconds, goal=2.5, at_least=True)
-    tell_ratio(best, "cutaway train, bf16", seconds, goal=3.0, at_least=True)
-    tell_ratio("cutaway train", "a bare loop in memory", seconds, goal=1.05, at_least=False)
-    tell_ratio("cutaway train, bf16", "a bare loop in memory, bf16", seconds, goal=1.05, at_least=False)
+    tell_ratio(best, "cutaway train", seconds, at_least=2.5)
+    tell_ratio(best, "cutaway train, bf16", seconds, at_least=3.0)
+    tell_ratio("cutaway train", "a bare loop in memory", seconds, at_most=1.05)
+    tell_ratio("cutaway train, bf16", "a bare loop in memory, bf16", seconds, at_most=1.05)
     for name in seconds:
         if name.startswith(("Lightning", "timm")):
             tell_ratio(name, "cutaway train", seconds)
@@ -400,7 +401,7 @@ def jpegs(scratch: Path, count: int) -> Path:
     return place
 
 
-# Measuring -----------------------------------------------------------------------------------------------------------
+# Pictures ------------------------------------------------------------------------------------------------------------
 
 
 def fashion_mnist(scratch: Path) -> torchvision.datasets.FashionMNIST:
@@ -411,33 +412,6 @@ def fashion_mnist(scratch: Path) -> torchvision.datasets.FashionMNIST:
         for file in Path("/usr/share/datasets/fashion-mnist").glob("*.gz"):
             (raw / file.stem).write_bytes(gzip.decompress(file.read_bytes()))
     return torchvision.datasets.FashionMNIST(str(scratch), train=True, transform=transforms.ToTensor())
-
-
-def measured(ways: dict[str, Callable[[], float]], rounds: int, *, warm_up: bool = True) -> dict[str, list[float]]:
-    """Each way's figure in each round, after one round that does not count."""
-    figures: dict[str, list[float]] = {name: [] for name in ways}
-    for number in range(rounds + warm_up):
-        for name, way in ways.items():
-            figure = way()
-            if number >= warm_up:
-                figures[name].append(figure)
-    return figures
-
-
-def tell_ratio(
-    name: str, other: str, figures: dict[str, list[float]], *, goal: float | None = None, at_least: bool = True
-) -> None:
-    ratios = [mine / theirs for mine, theirs in zip(figures[name], figures[other], strict=True)]
-    ratio = statistics.median(ratios)
-    verdict = ""
-    if goal is not None:
-        met = ratio >= goal if at_least else ratio <= goal
-        verdict = f"goal {goal} or {'more' if at_least else 'less'}: {'met' if met else 'MISSED'}"
-    print(f"{name} / {other}: {ratio:.3f}   ({spread(ratios)})   {verdict}")
-
-
-def spread(values: list[float], scale: float = 1.0) -> str:
-    return f"{scale * min(values):.3g} to {scale * max(values):.3g}"
 
 
 if __name__ == "__main__":
