@@ -15,10 +15,23 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 BOUNDARY = "a-boundary-that-no-picture-holds"
 Ask = Callable[[http.client.HTTPConnection, str, bytes], None]
+
+
+class Taken(NamedTuple):
+    """What requests took.
+
+    Attributes:
+        seconds: Of each.
+        in_time: How many were answered before the time was over.
+    """
+
+    seconds: list[float]
+    in_time: int
 
 
 class Load:
@@ -32,20 +45,20 @@ class Load:
     def __init__(self, pictures: Path, clients: int = 8) -> None:
         self._pictures, self._clients = pictures, clients
 
-    def for_seconds(self, url: str, speech: str, seconds: float) -> list[float]:
-        """Seconds that each request took of those answered within a time."""
+    def for_seconds(self, url: str, speech: str, seconds: float) -> Taken:
+        """Asks for a time, and waits for the answers that are then still missing."""
         return self._run(url, speech, "--seconds", seconds)
 
-    def requests(self, url: str, speech: str, count: int) -> list[float]:
-        """Seconds that each of a number of requests took."""
+    def requests(self, url: str, speech: str, count: int) -> Taken:
+        """Asks a number of times."""
         return self._run(url, speech, "--requests", count)
 
-    def _run(self, url: str, speech: str, *how: object) -> list[float]:
+    def _run(self, url: str, speech: str, *how: object) -> Taken:
         words = [sys.executable, __file__, url, speech, self._pictures, "--clients", self._clients, *how]
         told = subprocess.run([str(word) for word in words], capture_output=True, text=True, check=False)
         if told.returncode:
             raise RuntimeError(f"the clients of {url} failed: {told.stderr.strip()[-500:]}")
-        return json.loads(told.stdout)
+        return Taken(*json.loads(told.stdout))
 
 
 def form(field: str, data: bytes) -> bytes:
@@ -101,7 +114,7 @@ def main() -> None:
     split = urlsplit(asked.url)
     assert split.hostname == "127.0.0.1"
     pictures = [file.read_bytes() for file in sorted(asked.pictures.glob("*.jpg"))]
-    taken: list[float] = []
+    taken: list[tuple[float, bool]] = []
     failures: list[BaseException] = []
     remaining = iter(range(asked.requests)) if asked.requests else itertools.count()
     lock, start = threading.Lock(), threading.Barrier(asked.clients + 1)
@@ -121,8 +134,7 @@ def main() -> None:
                 number += 1
                 SPEECHES[asked.speech](connection, split.path, pictures[number % len(pictures)])
                 now = time.perf_counter()
-                if now <= end:
-                    taken.append(now - began)
+                taken.append((now - began, now <= end))
         except BaseException as error:
             failures.append(error)
             raise
@@ -135,7 +147,7 @@ def main() -> None:
         thread.join()
     if failures:
         sys.exit(1)
-    print(json.dumps(taken))
+    print(json.dumps([[seconds for seconds, _ in taken], sum(in_time for _, in_time in taken)]))
 
 
 if __name__ == "__main__":

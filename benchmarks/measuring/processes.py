@@ -12,6 +12,7 @@ from pathlib import Path
 
 _SECONDS_TO_START = 120.0
 _SECONDS_TO_END = 30.0
+_PAGE_BYTES, _TICKS = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")
 
 
 def free_port() -> int:
@@ -47,13 +48,20 @@ class Server:
     @property
     def resident_bytes(self) -> int:
         """Memory of the process and of its workers; Linux only."""
-        group, total = self._process.pid, 0
+        return sum(int((folder / "statm").read_text().split()[1]) for folder in self._folders()) * _PAGE_BYTES
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Of all cores together, of the process and of its workers; Linux only."""
+        return sum(sum(map(int, _fields(folder)[11:13])) for folder in self._folders()) / _TICKS
+
+    def _folders(self) -> list[Path]:
+        found = []
         for folder in Path("/proc").glob("[0-9]*"):
-            with contextlib.suppress(OSError):
-                fields = (folder / "stat").read_text().rpartition(")")[2].split()
-                if int(fields[2]) == group:
-                    total += int((folder / "statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-        return total
+            with contextlib.suppress(OSError):  # it has ended meanwhile
+                if int(_fields(folder)[2]) == self._process.pid:
+                    found.append(folder)
+        return found
 
     def end(self) -> None:
         """Ends it and its workers, kindly first."""
@@ -64,6 +72,11 @@ class Server:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+
+
+def _fields(folder: Path) -> list[str]:
+    """Of a process's status, from the third on; the second is its name."""
+    return (folder / "stat").read_text().rpartition(")")[2].split()
 
 
 @contextlib.contextmanager
