@@ -13,6 +13,7 @@ from cutaway.cli.model_facts import classes_named, preprocessing_named
 
 if TYPE_CHECKING:
     from cutaway.serve.classifier import Classifier
+    from cutaway.serve.micro_batches import MicroBatching
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class ClassifierOptions:
 Classifying = Annotated[ClassifierOptions, tyro.conf.OmitArgPrefixes]
 
 
-def load_classifier(model: Path, options: ClassifierOptions) -> Classifier:
+def load_classifier(model: Path, options: ClassifierOptions, micro_batching: MicroBatching | None = None) -> Classifier:
     """The classifier in a file; says so where it does not run where it was meant to.
 
     Raises:
@@ -46,6 +47,7 @@ def load_classifier(model: Path, options: ClassifierOptions) -> Classifier:
         classes=None if options.classes is None else classes_named(options.classes),
         preprocessing=None if options.preprocessing is None else preprocessing_named(options.preprocessing),
         scores=options.scores,
+        micro_batching=micro_batching,
     )
     if classifier.fell_back:
         complain(

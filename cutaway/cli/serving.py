@@ -23,6 +23,7 @@ from cutaway.images import Limits
 
 if TYPE_CHECKING:
     from cutaway.serve.limits import ServingLimits
+    from cutaway.serve.micro_batches import MicroBatching
     from cutaway.serve.models import Served
 
 
@@ -67,11 +68,15 @@ class ServeOptions:
     max_images: int = 32
     """Pictures in one request."""
     concurrency: int = 2
-    """Requests that use the network at once, of the page and the API together."""
+    """Requests that use the network at once, of the page and the API together; with --micro-batch, runs at once."""
     queue: int = 32
     """Requests that may wait beyond those; further ones are told to come back."""
     time_limit: float = 60.0
     """Seconds that a request may use the network; then it is stopped. It may take as many to arrive."""
+    micro_batch: int = 1
+    """Pictures of different requests that go through the network in one run; 1 for a run each. For a GPU."""
+    micro_batch_wait_ms: float = 2.0
+    """Milliseconds that the first request of a run waits for others."""
     log_requests: bool = False
     """Write a line of JSON for each request to stderr, without anything of the pictures."""
     allow_code: tuple[str, ...] = ()
@@ -167,7 +172,7 @@ def _load(name: str | None, path: Path, options: ServeOptions) -> Served:
     prepared = ServedRun(path)
     if is_reference(path):
         prepared = prepare(str(path), allow_code=options.allow_code, page=options.page)
-    load = partial(load_classifier, prepared.model, options.classifying)
+    load = partial(load_classifier, prepared.model, options.classifying, _micro_batching(options))
     watch = Watch(prepared.model, load) if options.watch else None
     classifier = load()
     return Served(name or model_name(classifier.file_name), Loaded(classifier, tabs=prepared.tabs), watch)
@@ -179,6 +184,7 @@ def _limits(options: ServeOptions) -> ServingLimits:
         "--max-megapixels": options.max_megapixels,
         "--max-images": options.max_images,
         "--concurrency": options.concurrency,
+        "--micro-batch": options.micro_batch,
         "--time-limit": options.time_limit,
     }
     for name, value in positive.items():
@@ -186,6 +192,8 @@ def _limits(options: ServeOptions) -> ServingLimits:
             raise SettingsError(f"{name} must be more than 0, not {value}.")
     if options.queue < 0:
         raise SettingsError(f"--queue must be at least 0, not {options.queue}.")
+    if not 0 <= options.micro_batch_wait_ms < math.inf:
+        raise SettingsError(f"--micro-batch-wait-ms must be at least 0, not {options.micro_batch_wait_ms}.")
     from cutaway.serve.limits import ServingLimits
 
     max_bytes = int(options.max_mb * 2**20)
@@ -193,10 +201,18 @@ def _limits(options: ServeOptions) -> ServingLimits:
         max_body_bytes=max_bytes,
         max_images=options.max_images,
         image=Limits(max_bytes=max_bytes, max_pixels=int(options.max_megapixels * 1e6)),
-        running=options.concurrency,
+        running=options.concurrency * options.micro_batch,
         waiting=options.queue,
         time_limit=options.time_limit,
     )
+
+
+def _micro_batching(options: ServeOptions) -> MicroBatching | None:
+    if options.micro_batch == 1:
+        return None
+    from cutaway.serve.micro_batches import MicroBatching
+
+    return MicroBatching(options.micro_batch, options.micro_batch_wait_ms / 1e3, options.concurrency)
 
 
 def _warn(has_keys: bool, has_tls: bool) -> None:

@@ -17,6 +17,7 @@ from cutaway.preprocessing.spec import MOST_RESIZED_PIXELS, Pixels, Preprocessin
 from cutaway.serve.external_data import read_external_data
 from cutaway.serve.foreign_graph import ForeignGraph, Scores, described
 from cutaway.serve.metadata import Metadata, check_seal, from_properties, is_ours
+from cutaway.serve.micro_batches import MicroBatches, MicroBatching
 from cutaway.serve.onnx_file import check_operators, check_stands_alone, properties
 from cutaway.serve.own_graph import OwnGraph
 from cutaway.serve.sessions import CUDA, Provider, open_session, wanted_providers
@@ -85,6 +86,7 @@ class Classifier:
         classes: Of another tool's file, label names in output order.
         preprocessing: Of another tool's file.
         scores: Of another tool's file: `logits`, `probabilities`, or `auto` to find out.
+        micro_batching: How calls from several threads share a run; None where each has its own.
 
     Attributes:
         metadata: What the file says about itself.
@@ -113,6 +115,7 @@ class Classifier:
         classes: Sequence[str] | None = None,
         preprocessing: Preprocessing | None = None,
         scores: Scores = "auto",
+        micro_batching: MicroBatching | None = None,
     ) -> None:
         path = Path(path)
         data = _read(path)
@@ -124,10 +127,12 @@ class Classifier:
         weights = None if external is None else (external.file, read_external_data(path.parent, external))
         session = open_session(data, provider, threads, weights)
         self.providers = tuple(session.get_providers())
-        self._graph: OwnGraph | ForeignGraph = (
+        self._graph: OwnGraph | ForeignGraph | MicroBatches = (
             ForeignGraph(session, data, self.metadata, scores) if is_foreign else OwnGraph(session, self.metadata)
         )
         self._warm_up()
+        if micro_batching is not None:
+            self._graph = MicroBatches(self._graph, micro_batching)
 
     @property
     def device(self) -> str:

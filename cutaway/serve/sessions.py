@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -21,6 +21,7 @@ __all__ = [
     "Session",
     "Stop",
     "StoppedError",
+    "current_stop",
     "open_session",
     "run",
     "stoppable",
@@ -49,19 +50,38 @@ class Stop:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked = False
-        self._running: list[Any] = []
+        self._told: list[Callable[[], None]] = []
 
     def ask(self) -> None:
         """Ends what runs. ONNX Runtime looks between two operators, so it may take the time of one."""
         with self._lock:
+            if self._asked:
+                return
             self._asked = True
-            for options in self._running:
-                options.terminate = True
+            for tell in self._told:
+                tell()
 
     @property
     def asked(self) -> bool:
         """Whether somebody asked."""
         return self._asked
+
+    @contextmanager
+    def telling(self, tell: Callable[[], None]) -> Iterator[None]:
+        """Within this context, `tell` is called once somebody asks.
+
+        Raises:
+            StoppedError: Somebody asked already.
+        """
+        with self._lock:
+            if self._asked:
+                raise StoppedError
+            self._told.append(tell)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._told.remove(tell)
 
     @contextmanager
     def options(self) -> Iterator[Any]:
@@ -72,15 +92,12 @@ class Stop:
         """
         options = onnxruntime.RunOptions()
         options.log_severity_level = 4
-        with self._lock:
-            if self._asked:
-                raise StoppedError
-            self._running.append(options)
-        try:
+
+        def end() -> None:
+            options.terminate = True
+
+        with self.telling(end):
             yield options
-        finally:
-            with self._lock:
-                self._running.remove(options)
 
 
 _STOP: ContextVar[Stop | None] = ContextVar("stop", default=None)
@@ -94,6 +111,11 @@ def stoppable(stop: Stop) -> Iterator[None]:
         yield
     finally:
         _STOP.reset(token)
+
+
+def current_stop() -> Stop | None:
+    """What ends a run in this thread."""
+    return _STOP.get()
 
 
 def wanted_providers(provider: Provider) -> tuple[str, ...]:
@@ -135,6 +157,8 @@ def open_session(
     wanted = wanted_providers(provider)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # its failures reach the person as exceptions
+    # Threads that turn while they wait for work take the cores from those that decode, answer or run the next picture.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         if threads < 1:
             raise ServingError(f"threads must be at least 1, not {threads}.")

@@ -20,6 +20,8 @@ from cutaway.serve import server
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.keys import COOKIE, Keys, read_keys
+from cutaway.serve.micro_batches import MicroBatching
+from cutaway.serve.own_graph import OwnGraph
 
 URL = "http://127.0.0.1"
 KEY = "an-api-key-of-the-tests"
@@ -314,6 +316,16 @@ def test_limits_are_set_on_the_command_line(model_path, started) -> None:
     assert (limits.max_images, limits.running, limits.waiting, limits.time_limit) == (3, 4, 0, 0.5)
 
 
+def test_as_many_requests_work_at_once_as_fill_the_micro_batches_that_run(model_path, started) -> None:
+    words = "--concurrency 2 --micro-batch 8 --micro-batch-wait-ms 5"
+    run_serve([str(model_path), "--no-page", *words.split()])
+    run_serve([str(model_path), "--no-page"])
+    with_batches, without = (app.state for app, _ in started)
+    assert (with_batches.limits.running, without.limits.running) == (16, 2)
+    assert isinstance(without.classifier._graph, OwnGraph)
+    assert with_batches.classifier._graph._batching == MicroBatching(most=8, wait=0.005, runs=2)
+
+
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
@@ -323,6 +335,8 @@ def test_limits_are_set_on_the_command_line(model_path, started) -> None:
         ("--time-limit 0", SettingsError, "--time-limit"),
         ("--max-mb nan", SettingsError, "--max-mb"),
         ("--queue -1", SettingsError, "--queue"),
+        ("--micro-batch 0", SettingsError, "--micro-batch"),
+        ("--micro-batch-wait-ms -1", SettingsError, "--micro-batch-wait-ms"),
         ("--cors-origins *", ServingError, "not an origin"),
         ("--root-path x", ServingError, "not a path"),
     ],

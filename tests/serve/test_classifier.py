@@ -213,6 +213,11 @@ def test_many_threads_share_one_classifier(classifier, pictures) -> None:
                 np.testing.assert_array_equal(prediction.heatmap, alone.heatmap)
 
 
+def test_threads_that_wait_for_work_leave_the_cores_to_others(classifier) -> None:
+    options = classifier._graph._session.get_session_options()
+    assert options.get_session_config_entry("session.intra_op.allow_spinning") == "0"
+
+
 def test_says_where_it_really_runs(model_path: Path) -> None:
     import onnxruntime
 
