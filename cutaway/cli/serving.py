@@ -74,7 +74,7 @@ class ServeOptions:
     time_limit: float = 60.0
     """Seconds that a request may use the network; then it is stopped. It may take as many to arrive."""
     micro_batch: int = 1
-    """Pictures of different requests that go through the network in one run; 1 for a run each. For a GPU."""
+    """Pictures of different requests that go through the network in one run; 1 for a run each."""
     micro_batch_wait_ms: float = 2.0
     """Milliseconds that the first request of a run waits for others."""
     log_requests: bool = False

@@ -183,10 +183,11 @@ def test_a_run_that_nobody_waits_for_is_stopped(graph, threads) -> None:
     stops = [Stop(), Stop()]
     asked = [asking.ask(RED, stop=stop) for stop in stops]
     assert graph.inside.acquire(timeout=LONG)
-    for stop in stops:
-        stop.ask()
-        stop.ask()  # once more counts for nobody else
     (together,) = graph.stops
+    stops[0].ask()
+    stops[0].ask()  # once more counts for nobody else
+    assert not together.asked
+    stops[1].ask()
     assert together.asked
     graph.go_on.set()
 
@@ -201,15 +202,16 @@ def test_a_request_stopped_before_its_run_is_left_out(graph, threads) -> None:
     running = asking.ask(RED)
     assert graph.inside.acquire(timeout=LONG)
     stop = Stop()
-    leading, following = asking.ask(GREEN, stop=stop), asking.ask(BLUE)
+    leading, following, last = asking.ask(GREEN, stop=stop), asking.ask(BLUE), asking.ask(RED)
     stop.ask()
     graph.go_on.set()
 
     with pytest.raises(StoppedError):
         leading.result(LONG)
     np.testing.assert_allclose(following.result(LONG).probabilities, alone(graph, BLUE), atol=1e-6)
-    running.result(LONG)
-    assert graph.sizes == [1, 1]
+    for each in (running, last):
+        np.testing.assert_allclose(each.result(LONG).probabilities, alone(graph, RED), atol=1e-6)
+    assert graph.sizes == [1, 2]
 
 
 def test_a_picture_that_the_network_cannot_answer_fails_by_itself(make_model, threads) -> None:
