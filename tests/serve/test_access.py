@@ -322,8 +322,9 @@ def test_as_many_requests_work_at_once_as_fill_the_micro_batches_that_run(model_
     run_serve([str(model_path), "--no-page"])
     with_batches, without = (app.state for app, _ in started)
     assert (with_batches.limits.running, without.limits.running) == (16, 2)
-    assert isinstance(without.classifier._graph, OwnGraph)
-    assert with_batches.classifier._graph._batching == MicroBatching(most=8, wait=0.005, runs=2)
+    (batching,), (plain,) = with_batches.models, without.models
+    assert isinstance(plain.now.classifier._graph, OwnGraph)
+    assert batching.now.classifier._graph._batching == MicroBatching(most=8, wait=0.005, runs=2)
 
 
 @pytest.mark.parametrize(
