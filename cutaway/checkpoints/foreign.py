@@ -6,6 +6,7 @@ Shapes are known before any tensor is read into memory, so that a caller can ref
 
 from __future__ import annotations
 
+import hashlib
 import re
 import warnings
 import zipfile
@@ -69,6 +70,11 @@ class ForeignWeights:
     key: str = ""
     other_keys: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+
+    def digest(self) -> str:
+        """SHA-256 of the whole file."""
+        with self.path.open("rb") as opened:
+            return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def read_weights(path: Path, *, key: str | None = None) -> ForeignWeights:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,7 +101,7 @@ def import_weights(
             "initial": [*loaded.initial],
         },
         optimizer=[],
-        data=Data(name=IMPORTED, fingerprint=_sha256(weights), source=f"weights file {weights.name}", sizes={}),
+        data=Data(name=IMPORTED, fingerprint=foreign.digest(), source=f"weights file {weights.name}", sizes={}),
         environment=environment(torch.device("cpu")),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         files={},
@@ -118,8 +117,3 @@ def import_weights(
 def is_imported(manifest: Manifest) -> bool:
     """Whether a bundle was made of a weights file, so that it has no data set of its own."""
     return manifest.data.name == IMPORTED and "data" not in manifest.configuration
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -57,6 +57,7 @@ class Source:
         name: Of the network.
         out: Where its file goes by default.
         restored: The bundle; None without one.
+        weights: SHA-256 of the file that the weights are from, without a bundle; empty where they came in none.
         notes: What a person should know of how it was made, a sentence each.
     """
 
@@ -66,6 +67,7 @@ class Source:
     name: str
     out: Path
     restored: Restored | None = None
+    weights: str = ""
     notes: tuple[str, ...] = ()
 
 
@@ -154,6 +156,7 @@ def _of_name(name: str, options: ForeignOptions, own: OwnCode, allow_nan: bool) 
         classes=classes,
         name=name,
         out=Path(f"{name.rpartition(':')[2]}.onnx"),
+        weights="" if weights is None else weights.digest(),
         notes=tuple(notes),
     )
 
@@ -162,7 +165,7 @@ def _weights(name: str, options: ForeignOptions) -> ForeignWeights | None:
     """What is to be loaded; None where a person's own factory brings weights along."""
     from cutaway.checkpoints.foreign import ForeignWeights, read_weights
     from cutaway.checkpoints.matching import describe
-    from cutaway.networks.pretrained import fetch, published
+    from cutaway.networks.pretrained import cached_file, fetch
 
     if options.weights is not None and options.pretrained:
         raise SettingsError("--weights and --pretrained both name weights.", hint="Give one of them.")
@@ -172,7 +175,7 @@ def _weights(name: str, options: ForeignOptions) -> ForeignWeights | None:
         model = _model(name, f"There are no pretrained weights for {name}.")
         tensors = fetch(model)
         return ForeignWeights(
-            Path(published(model).file), describe(tensors), lambda names: {name: tensors[name] for name in names}
+            cached_file(model), describe(tensors), lambda names: {name: tensors[name] for name in names}
         )
     if name.startswith(OWN):
         return None

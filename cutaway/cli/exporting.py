@@ -162,7 +162,9 @@ def export_source(source: Source, options: ExportOptions, out: Path, *, track: T
         opset=options.opset,
         input_form=options.input,
         temperature=None if shown.calibrated is None else shown.calibrated.temperature,
-        origin=Origin(source.name) if source.restored is None else Origin.of_bundle(source.restored, shown.evaluation),
+        origin=Origin(source.name, weights=source.weights)
+        if source.restored is None
+        else Origin.of_bundle(source.restored, shown.evaluation),
         track=track,
     )
     return Exported(result, shown.calibrated, (*source.notes, *shown.notes), shown.dataset)

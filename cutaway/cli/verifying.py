@@ -84,6 +84,7 @@ def compare(options: VerifyOptions, *, track: Track) -> tuple[FileComparison, tu
         images=images,
         validation=validation,
         bundle="" if source.restored is None else source.restored.manifest.digest(),
+        weights=source.weights,
         provider=options.provider,
         track=track,
     )

@@ -93,8 +93,8 @@ def fetch(model: str) -> dict[str, Tensor]:
     Raises:
         NetworkError: They are not in the cache and cannot be fetched, or what is there is damaged.
     """
-    weights = _weights(model, None)
-    file, cache = _file(weights), Path(torch.hub.get_dir()) / "checkpoints"
+    weights, cached = _weights(model, None), cached_file(model)
+    file, cache = cached.name, cached.parent
     given = f"put the file into {cache}, or give it by --weights FILE"
     try:
         # torchvision says what it fetches on stdout, which belongs to the command's own answer.
@@ -112,6 +112,11 @@ def fetch(model: str) -> dict[str, Tensor]:
             hint=f"Remove them and give the command again; or {given}.",
         ) from error
     return {name: tensor for name, tensor in state.items() if isinstance(tensor, Tensor)}
+
+
+def cached_file(model: str) -> Path:
+    """Where `fetch` finds the file, or puts it."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / _file(_weights(model, None))
 
 
 def _weights(model: str, file: str | None) -> Any:

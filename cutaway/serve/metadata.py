@@ -99,6 +99,8 @@ class Metadata(BaseModel):
         temperature: What logits are divided by before the softmax, so that probabilities are as sure as right; None
             where they are not.
         bundle: SHA-256 of the manifest of the bundle it was made from; empty for a network that had none.
+        weights: SHA-256 of the file of weights it was made from, where there was no bundle; empty where there was one,
+            or the weights came in no file.
         metrics: Of the bundle, by name.
         confusion_matrix: Counts [K][K], rows are the truth; None where no evaluation was given.
         external_data: The second file, where the weights are too large for one; None where the file stands alone.
@@ -121,6 +123,7 @@ class Metadata(BaseModel):
     features: tuple[Feature, ...] = ()
     temperature: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     bundle: str = ""
+    weights: str = ""
     metrics: dict[str, float] = {}
     confusion_matrix: list[list[int]] | None = None
     external_data: ExternalData | None = None

@@ -1,5 +1,6 @@
 """Networks that are exported without a bundle: where they come from, and what is to be said of them."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from cutaway.cli.export_sources import ForeignOptions, Source, find_source
 from cutaway.datasets import load
 from cutaway.errors import BundleError, CutawayError, NetworkError, SettingsError
 from cutaway.networks import NetworkSpec, build
-from cutaway.networks.pretrained import published
+from cutaway.networks.pretrained import cached_file, published
 from cutaway.preprocessing import Preprocessing
 from cutaway.progress import silent
 
@@ -94,12 +95,12 @@ def test_a_file_with_the_name_of_older_weights_is_prepared_as_they_were():
 
 def test_torchvision_s_own_weights_come_from_its_cache(shufflenet, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(
-        "cutaway.networks.pretrained.torch.hub.load_state_dict_from_url", lambda *_, **__: shufflenet.state_dict()
-    )
-    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *_, **__: shufflenet.state_dict())
+    file = cached_file("shufflenet_v2_x0_5")
+    file.parent.mkdir()
+    torch.save(shufflenet.state_dict(), file)
     source = found(network=SHUFFLENET, pretrained=True)
     assert torch.equal(source.network.fc.weight, shufflenet.fc.weight)
+    assert source.weights == hashlib.sha256(file.read_bytes()).hexdigest()
 
 
 def test_weights_of_another_number_of_classes_ask_for_their_names(shufflenet):

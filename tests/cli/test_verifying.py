@@ -1,5 +1,6 @@
 """`cutaway verify`: a file beside the bundle that it was made of, beside others, and what is said of it."""
 
+import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -9,10 +10,13 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from cutaway.cli import main
 from cutaway.datasets import load
 from cutaway.networks import NetworkSpec, build
+from cutaway.serve.metadata import from_properties
+from cutaway.serve.onnx_file import properties
 
 GREY = {"size": [28, 28], "color": "grey", "mean": [0.286], "std": [0.353]}
 
@@ -114,7 +118,17 @@ def test_a_network_without_a_bundle_is_named_as_at_its_export(tmp_path, monkeypa
     assert main(["verify", "lenet5.onnx", *named]) == 0
     said = capsys.readouterr().out
     assert "The pictures were generated" in said
+    assert "is compared with" not in said
     assert "verified against PyTorch on 8 pictures" in said
+    weights = hashlib.sha256(Path("w.pth").read_bytes()).hexdigest()
+    assert from_properties(properties(Path("lenet5.onnx").read_bytes())).weights == weights
+    # The same weights in another file: the figures pass, and the person is told.
+    save_file(torch.load("w.pth"), "w.safetensors")
+    named[3] = "w.safetensors"
+    assert main(["verify", "lenet5.onnx", *named]) == 0
+    assert f"was made of the weights file {weights[:12]}, and is compared with the weights file" in (
+        capsys.readouterr().out
+    )
     assert main(["verify", "lenet5.onnx", "run", *named]) == 1
     assert "one network is wanted" in capsys.readouterr().err
 

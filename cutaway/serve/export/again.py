@@ -78,6 +78,7 @@ def verify_file(
     images: Sequence[Pixels] = (),
     validation: Split | None = None,
     bundle: str = "",
+    weights: str = "",
     provider: Provider = "cpu",
     track: Track = silent,
 ) -> FileComparison:
@@ -94,6 +95,7 @@ def verify_file(
         images: Of a file in fp32: real pictures, uint8 [H, W, 1 or 3], each of any size; generated ones without any.
         validation: Of a smaller form: labelled pictures, in the order of the classes.
         bundle: SHA-256 of the manifest of the bundle that the network is from; empty without one.
+        weights: SHA-256 of the file that its weights are from, without a bundle; empty where that is not known.
         provider: Where the file is run; the network is run on the CPU.
         track: Told of every step.
 
@@ -113,6 +115,7 @@ def verify_file(
         images=images,
         validation=validation,
         bundle=bundle,
+        weights=weights,
         provider=provider,
         track=track,
     )
@@ -130,6 +133,7 @@ def compare_file(
     images: Sequence[Pixels] = (),
     validation: Split | None = None,
     bundle: str = "",
+    weights: str = "",
     provider: Provider = "cpu",
     track: Track = silent,
 ) -> FileComparison:
@@ -149,7 +153,7 @@ def compare_file(
             metadata.input,
             metadata.temperature,
         )
-        notes = [*_of_another(metadata, bundle), *_prepared_otherwise(metadata, preprocessing)]
+        notes = [*_of_another(metadata, bundle, weights), *_prepared_otherwise(metadata, preprocessing)]
         figures: Figures | FormFigures
         against: ExportError | None = None
         if metadata.precision == "fp32":
@@ -198,13 +202,17 @@ def _target(network: nn.Module, preprocessing: Preprocessing, metadata: Metadata
         raise ExportError(f"The file's heat-map is read at a layer of another network: {error.message}") from error
 
 
-def _of_another(metadata: Metadata, bundle: str) -> list[str]:
+def _of_another(metadata: Metadata, bundle: str, weights: str) -> list[str]:
     """Where the file names another origin than what it is held against. The figures decide: weights may be the same."""
-    if metadata.bundle == bundle:
+    if metadata.bundle != bundle:
+        made_of, beside = (
+            f"the bundle {digest[:12]}" if digest else "a network without a bundle"
+            for digest in (metadata.bundle, bundle)
+        )
+    elif metadata.weights and weights and metadata.weights != weights:
+        made_of, beside = (f"the weights file {digest[:12]}" for digest in (metadata.weights, weights))
+    else:
         return []
-    made_of, beside = (
-        f"the bundle {digest[:12]}" if digest else "a network without a bundle" for digest in (metadata.bundle, bundle)
-    )
     return [f"The file was made of {made_of}, and is compared with {beside}."]
 
 

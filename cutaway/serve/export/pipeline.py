@@ -250,6 +250,7 @@ def _described(origin: Origin) -> dict[str, object]:
     return {
         "network": origin.network,
         "bundle": origin.bundle,
+        "weights": origin.weights,
         "metrics": dict(origin.metrics or {}),
         "confusion_matrix": origin.confusion_matrix,
     }

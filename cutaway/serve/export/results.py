@@ -47,12 +47,14 @@ class Origin:
     Attributes:
         network: Its name.
         bundle: SHA-256 of its bundle's manifest; empty without one.
+        weights: SHA-256 of the file that its weights are from, without a bundle; empty where they came in none.
         metrics: By name.
         confusion_matrix: Counts [K][K], rows are the truth.
     """
 
     network: str
     bundle: str = ""
+    weights: str = ""
     metrics: Mapping[str, float] | None = None
     confusion_matrix: list[list[int]] | None = None
 

@@ -83,6 +83,8 @@ def test_other_weights_are_refused_and_measured(exported, lenet, against_lenet, 
     assert compared.notes == (
         "The file was made of the bundle abababababab, and is compared with the bundle cdcdcdcdcdcd.",
     )
+    # The bundle says where its weights are from.
+    assert against_lenet(compare_file, exported.path, weights="ef" * 32, **given).notes == compared.notes
 
 
 def test_the_network_is_left_in_the_mode_in_which_it_was(exported, lenet, against_lenet, pictures):
