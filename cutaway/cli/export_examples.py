@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cutaway.cli.terminal import say
-from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
     from cutaway.cli.exporting import ExportOptions
@@ -22,10 +21,6 @@ def refuse_examples(options: ExportOptions, out: Path) -> None:
     """
     if options.examples == 0:
         return
-    if options.compare:
-        raise SettingsError(
-            "--compare writes no file, so there is nothing to put --examples beside.", hint="Leave one of them out."
-        )
     from cutaway.serve.export.example_pictures import check_examples
 
     check_examples(out, options.examples)

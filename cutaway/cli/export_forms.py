@@ -22,8 +22,8 @@ from cutaway.cli.exporting import (
     origin_as_json,
     source_of,
 )
+from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.terminal import as_bytes, bars, say, say_json, say_table
-from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
     from cutaway.preprocessing.spec import Pixels
@@ -39,16 +39,8 @@ _DYNAMIC = (
 
 def run_forms(options: ExportOptions) -> None:
     """Makes one form, or measures all, and tells of it."""
-    if options.compare and options.out is not None:
-        raise SettingsError(
-            "--compare writes no file, so --out has no place beside it.",
-            hint="Leave one of them out; what is best is written with --precision.",
-        )
-    if options.calibration_pictures < 1:
-        raise SettingsError(f"--calibration-pictures is {options.calibration_pictures}, and at least 1 is needed.")
     examples: tuple[Example, ...] = ()
     if options.compare:
-        refuse_examples(options, Path())
         comparison, exported = compare_all(options, track=bars)
         told, tell = _as_json(comparison), partial(tell_comparison, comparison)
     else:
@@ -69,6 +61,7 @@ def make_one(options: ExportOptions, *, track: Track) -> tuple[FormResult, Expor
 
     source = source_of(options)
     out = options.out or source.out.with_name(f"{source.out.stem}-{options.precision}.onnx")
+    require_file(out, Kind.ONNX)
     refuse_examples(options, out)
     with _exported_aside(source, options, track=track) as aside:
         fp32 = aside.exported.result.path

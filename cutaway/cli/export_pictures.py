@@ -69,6 +69,7 @@ def show(
     from cutaway.datasets import into_memory
     from cutaway.evaluation import evaluate
     from cutaway.serve.export import calibrate as fit
+    from cutaway.serve.export.example_pictures import split_for_examples
 
     given = some_pictures(verify_data) if verify_data else None
     try:
@@ -91,6 +92,8 @@ def show(
         raise SettingsError(
             "There is no validation split to calibrate on.", hint="Name other pictures with --data, or leave it out."
         )
+    if examples:
+        split_for_examples(dataset)
     prepared = into_memory(dataset, source.preprocessing, track=track)
 
     def answers(name: str) -> Evaluation:

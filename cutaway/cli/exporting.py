@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import tyro
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.export_combinations import refuse_combinations
 from cutaway.cli.export_examples import examples_as_json, put_examples, refuse_examples, tell_examples
 from cutaway.cli.export_pictures import SPLIT_NAMES, show
 from cutaway.cli.export_sources import ForeignOptions, Source, find_source
@@ -80,6 +81,7 @@ class ExportOptions:
 def run_export(arguments: Sequence[str]) -> None:
     """Exports and tells how well the file agrees with PyTorch."""
     options = parse(ExportOptions, "export", arguments)
+    refuse_combinations(options)
     if options.out is not None and not options.compare:
         require_file(options.out, Kind.ONNX)
     is_file = names_a_file(options)
@@ -126,6 +128,7 @@ def export_reference(options: ExportOptions, *, track: Track) -> Exported:
     """Exports what the options name."""
     source = source_of(options)
     out = options.out or source.out
+    require_file(out, Kind.ONNX)
     refuse_examples(options, out)
     exported = export_source(source, options, out, track=track)
     return replace(exported, examples=put_examples(options, out, exported.dataset))
@@ -139,7 +142,11 @@ def source_of(options: ExportOptions) -> Source:
 def export_source(source: Source, options: ExportOptions, out: Path, *, track: Track) -> Exported:
     """Exports a network in fp32, verified on its own test pictures where it has some, with its test metrics."""
     from cutaway.serve.export import Origin, export_module
+    from cutaway.serve.export.conversion import check_opset
+    from cutaway.serve.export.methods import find_method
 
+    check_opset(options.opset)
+    find_method(options.method)
     shown = show(
         source,
         options.data,

@@ -54,9 +54,7 @@ def prepare(reference: str, *, allow_code: tuple[str, ...] = (), page: bool = Tr
         say(f"{model} was made of {stored.path.name}, so it is served as it is")
     else:
         from cutaway.cli.exporting import ExportOptions, export_reference, tell
-        from cutaway.cli.outputs import Kind, require_file
 
-        require_file(model, Kind.ONNX)
         tell(export_reference(ExportOptions(str(stored.path), out=model, allow_code=allow_code), track=bars))
     return ServedRun(model, _tabs(stored.path, allow_code) if page else ())
 

@@ -14,7 +14,7 @@ from cutaway.checkpoints.runs import find
 from cutaway.cli import main
 from cutaway.cli.export_pictures import show
 from cutaway.cli.export_sources import ForeignOptions, find_source
-from cutaway.errors import DataError, ImageError, SettingsError
+from cutaway.errors import DataError, ExportError, ImageError, SettingsError
 from cutaway.networks import build
 from cutaway.progress import silent
 from cutaway.serve import Classifier, examples_of
@@ -107,9 +107,14 @@ def test_examples_that_cannot_be_are_refused_before_anything_is_exported(words, 
     assert list(Path("run/export").iterdir()) == [mine.parent]
 
 
-def test_examples_need_true_labels(convolutional_run, photos):
+def test_examples_need_true_labels(convolutional_run, photos, monkeypatch):
     source = replace(find_source("run", ForeignOptions()), restored=None)
     with pytest.raises(SettingsError, match="--examples needs pictures of known classes"):
         show(source, None, calibrate=False, examples=True, track=silent)
     shown = show(source, "fashion-mnist-sample", calibrate=False, examples=True, track=silent)
     assert len(shown.dataset.test) == 1000
+    learned = replace(shown.dataset, valid=shown.dataset.valid.take([]), test=shown.dataset.test.take([]))
+    monkeypatch.setattr("cutaway.datasets.load", lambda *_, **__: learned)
+    monkeypatch.setattr("cutaway.cli.run_data.load", lambda *_, **__: learned)
+    with pytest.raises(ExportError, match="neither a test nor a validation split"):
+        show(source, "learned", calibrate=False, examples=True, track=silent)

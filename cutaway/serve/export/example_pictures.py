@@ -46,12 +46,7 @@ def write_examples(model: Path, dataset: Dataset, count: int) -> tuple[Example, 
         ExportError: There are no such pictures, something else is in the way, or the folder cannot be written.
     """
     check_examples(model, count)
-    split = dataset.test if len(dataset.test) else dataset.valid
-    if not len(split):
-        raise ExportError(
-            "Examples are pictures that the network did not learn, and there is neither a test nor a validation split.",
-            hint="Name other pictures with --data, or leave --examples out.",
-        )
+    split = split_for_examples(dataset)
     places = choose(split.labels, count)
     contents, entries = _encoded(split, places, dataset.classes)
     index = ExampleIndex(split="test" if len(dataset.test) else "valid", examples=entries)
@@ -81,6 +76,21 @@ def check_examples(model: Path, count: int) -> None:
     others = sorted(path.name for path in folder.iterdir() if path.name not in ours)
     if others:
         raise ExportError(f"The examples in {folder} would be replaced, and {others[0]} there is none.", hint=hint)
+
+
+def split_for_examples(dataset: Dataset) -> Split:
+    """The test split, or the validation split where there is none.
+
+    Raises:
+        ExportError: There is neither.
+    """
+    split = dataset.test if len(dataset.test) else dataset.valid
+    if not len(split):
+        raise ExportError(
+            "Examples are pictures that the network did not learn, and there is neither a test nor a validation split.",
+            hint="Name other pictures with --data, or leave --examples out.",
+        )
+    return split
 
 
 def choose(labels: npt.NDArray[np.int64], count: int) -> list[int]:

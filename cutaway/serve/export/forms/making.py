@@ -14,7 +14,7 @@ from cutaway.progress import Track, silent
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.export.forms.judging import DEFAULT_LIMITS, FormAnswers, FormFigures, Limits, ask, measure, objection
 from cutaway.serve.export.forms.shrinking import shrunk
-from cutaway.serve.export.writing import whole_or_nothing
+from cutaway.serve.export.writing import check_place, whole_or_nothing
 from cutaway.serve.metadata import Metadata, Precision, Verification
 from cutaway.serve.sessions import Provider
 
@@ -78,6 +78,7 @@ def make_form(
             f"{precision} is judged on labelled pictures of the validation split, and there are none.",
             hint="Export it with --precision fp32.",
         )
+    check_place(out)
     before = Classifier(source, provider=provider)
     data, metadata = shrunk(
         source.read_bytes(), precision, calibration=calibration, verification=held_to(limits, validation, before)

@@ -139,3 +139,8 @@ def test_the_same_file_gives_the_same_bytes_and_no_trace_of_this_machine(exporte
     )
     assert one == two
     assert tempfile.gettempdir().encode() not in one
+
+
+def test_a_folder_in_its_place_is_told_of_before_the_work(validation, tmp_path):
+    with pytest.raises(ExportError, match="is a folder"):
+        make_form(tmp_path / "none.onnx", tmp_path, "fp16", validation=validation)
