@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -22,6 +23,7 @@ from cutaway.serve.export.features import find_feature_layers
 from cutaway.serve.export.figures import DEFAULT_THRESHOLDS, Figures
 from cutaway.serve.export.forms.judging import (
     DEFAULT_LIMITS,
+    WITH_FEATURES,
     FormAnswers,
     FormFigures,
     Limits,
@@ -172,7 +174,10 @@ def compare_file(
         else:
             said = metadata.verification.thresholds
             form_limits = Limits(**{name: said[name] for name in asdict(DEFAULT_LIMITS) if name in said})
-            limits, usual = (_named(each, metadata) for each in (form_limits, DEFAULT_LIMITS))
+            limits, usual = (
+                each.named(explains=metadata.explains, features=bool(metadata.features))
+                for each in (form_limits, DEFAULT_LIMITS)
+            )
             figures = _figures_of_form(classifier, held, validation, track)
             complaint = objection(figures, form_limits)
             if complaint:
@@ -224,12 +229,6 @@ def _prepared_otherwise(metadata: Metadata, preprocessing: Preprocessing) -> lis
     return [f"The file prepares pictures otherwise than the network: {', '.join(others)}."]
 
 
-def _named(limits: Limits, metadata: Metadata) -> dict[str, float]:
-    return {
-        name: limit for name, limit in asdict(limits).items() if metadata.explains or not name.startswith("heatmap")
-    }
-
-
 def _loosened(limits: Mapping[str, float], usual: Mapping[str, float]) -> list[str]:
     """The file's limits are its own word: where they allow more than usual, a person should know."""
     looser = [
@@ -255,6 +254,7 @@ def _by_pytorch(held: Held, split: Split, track: Track) -> FormAnswers:
     """The network's own answers to a split, explaining its top classes."""
     reference = held.reference
     probabilities, heatmaps = [], []
+    features: dict[str, npt.NDArray[np.float32]] = {}
     for places in track(*in_batches(split, "fp32 by PyTorch")):
         seen = np.stack([held.preprocessing.picture(split.image(place)) for place in places])
         inputs = torch.from_numpy(held.preprocessing.normalise(seen))
@@ -262,4 +262,6 @@ def _by_pytorch(held: Held, split: Split, track: Track) -> FormAnswers:
         probabilities.append((answer.logits / (held.temperature or 1.0)).softmax(1).numpy())
         if answer.heatmap is not None:
             heatmaps.append(answer.heatmap.numpy())
-    return FormAnswers(np.concatenate(probabilities), np.concatenate(heatmaps) if heatmaps else None)
+        if places.start == 0:
+            features = {layer.name: answer.features[layer.output][:WITH_FEATURES].numpy() for layer in held.features}
+    return FormAnswers(np.concatenate(probabilities), np.concatenate(heatmaps) if heatmaps else None, features)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +13,9 @@ from cutaway.errors import ExportError
 from cutaway.progress import Track, silent
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.export.comparison import compare_heatmaps
+
+WITH_FEATURES = 16
+"""On so many pictures feature maps are compared: those of all would not fit into memory."""
 
 _BATCH = 64
 
@@ -27,11 +30,13 @@ class Limits:
             accuracy and yet be another classifier.
         heatmap_correlation: Smallest allowed correlation of a picture's heat-map with the one in float32, for the
             class on top in float32, in the mean over the pictures.
+        feature_correlation: The same of feature maps, for the layer where it is smallest.
     """
 
     accuracy_drop: float = 0.01
     top1_agreement: float = 0.9
     heatmap_correlation: float = 0.9
+    feature_correlation: float = 0.9
 
     def __post_init__(self) -> None:
         if not 0 <= self.accuracy_drop <= 1:
@@ -39,6 +44,11 @@ class Limits:
                 f"The largest accuracy drop is {self.accuracy_drop}, and it is a share from 0 to 1.",
                 hint="One point of a hundred is 0.01.",
             )
+
+    def named(self, *, explains: bool, features: bool) -> dict[str, float]:
+        """By the names of the metadata, without those of what a file does not give."""
+        given = {"heatmap_correlation": explains, "feature_correlation": features}
+        return {name: limit for name, limit in asdict(self).items() if given.get(name, True)}
 
 
 DEFAULT_LIMITS = Limits()
@@ -51,10 +61,12 @@ class FormAnswers:
     Attributes:
         probabilities: float32 [N, K].
         heatmaps: float32 [N, h, w], of the classes that were asked for; None without.
+        features: Layer to what it returned for the first pictures, up to `WITH_FEATURES` of them: [n, ...].
     """
 
     probabilities: npt.NDArray[np.float32]
     heatmaps: npt.NDArray[np.float32] | None
+    features: Mapping[str, npt.NDArray[np.float32]] = field(default_factory=dict)
 
     @property
     def top(self) -> npt.NDArray[np.int64]:
@@ -72,8 +84,9 @@ class FormFigures:
         accuracy: Of the form.
         top1_agreement: Share of pictures with the same top class.
         probability_difference: Largest of any probability.
-        heatmap_correlation: With the map in float32, in the mean over pictures whose map is not flat; None without
-            heat-maps, or where all are flat.
+        heatmap_correlation: With the map in float32, in the mean over pictures whose map there is not flat; 0 of one
+            that is flat or not finite in the form alone. None without heat-maps, or where all are flat in float32.
+        feature_correlation: The same of feature maps, the smallest of any layer; None without.
     """
 
     pictures: int
@@ -82,6 +95,7 @@ class FormFigures:
     top1_agreement: float
     probability_difference: float
     heatmap_correlation: float | None = None
+    feature_correlation: float | None = None
 
     @property
     def accuracy_drop(self) -> float:
@@ -101,13 +115,20 @@ def ask(
         track: Told of every batch.
     """
     probabilities, heatmaps = [], []
+    features: dict[str, npt.NDArray[np.float32]] = {}
     for places in track(*in_batches(split, classifier.metadata.precision)):
         classes = -1 if explained is None else [int(explained[place]) for place in places]
-        for prediction in classifier([split.image(place) for place in places], top_k=1, class_index=classes):
+        is_first = places.start == 0
+        images = [split.image(place) for place in places]
+        predictions = classifier(images, top_k=1, class_index=classes, features=is_first)
+        for prediction in predictions:
             probabilities.append(prediction.probabilities)
             if prediction.heatmap is not None:
                 heatmaps.append(prediction.heatmap)
-    return FormAnswers(np.stack(probabilities), np.stack(heatmaps) if heatmaps else None)
+        if is_first:
+            shown = predictions[:WITH_FEATURES]
+            features = {layer: np.stack([each.features[layer] for each in shown]) for layer in shown[0].features}
+    return FormAnswers(np.stack(probabilities), np.stack(heatmaps) if heatmaps else None, features)
 
 
 def in_batches(split: Split, what: str) -> tuple[list[range], str, int]:
@@ -126,8 +147,8 @@ def measure(before: FormAnswers, form: FormAnswers, labels: npt.NDArray[np.int64
     """
     correlation = None
     if before.heatmaps is not None and form.heatmaps is not None:
-        correlations, _ = compare_heatmaps(form.heatmaps, before.heatmaps)
-        correlation = None if np.isnan(correlations).all() else float(np.nanmean(correlations))
+        correlation = _correlation(form.heatmaps, before.heatmaps)
+    shown = [_correlation(form.features[layer], values) for layer, values in before.features.items()]
     return FormFigures(
         pictures=len(labels),
         accuracy_before=float((before.top == labels).mean()),
@@ -135,7 +156,16 @@ def measure(before: FormAnswers, form: FormAnswers, labels: npt.NDArray[np.int64
         top1_agreement=float((form.top == before.top).mean()),
         probability_difference=float(np.abs(form.probabilities - before.probabilities).max()),
         heatmap_correlation=correlation,
+        feature_correlation=min((each for each in shown if each is not None), default=None),
     )
+
+
+def _correlation(ours: npt.NDArray[np.float32], theirs: npt.NDArray[np.float32]) -> float | None:
+    """In the mean over the maps that are not flat in `theirs`: maps [N, ...]; None where all are."""
+    says_something = ~np.isnan(compare_heatmaps(theirs, theirs)[0])
+    with np.errstate(invalid="ignore"):  # of what is not finite
+        correlations, _ = compare_heatmaps(ours, theirs)
+    return float(np.nan_to_num(correlations[says_something]).mean()) if says_something.any() else None
 
 
 def objection(figures: FormFigures, limits: Limits) -> str:
@@ -155,5 +185,10 @@ def objection(figures: FormFigures, limits: Limits) -> str:
         return (
             f"its heat-maps correlate with those of fp32 by {figures.heatmap_correlation:.3f} in the mean, at least "
             f"{limits.heatmap_correlation} is asked for"
+        )
+    if figures.feature_correlation is not None and not figures.feature_correlation >= limits.feature_correlation:
+        return (
+            f"feature maps of a layer correlate with those of fp32 by {figures.feature_correlation:.3f} in the mean, "
+            f"at least {limits.feature_correlation} is asked for"
         )
     return ""

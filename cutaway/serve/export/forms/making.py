@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from cutaway.datasets.split import Split
@@ -128,11 +128,8 @@ def _not_here(precision: Precision, error: ServingError) -> ExportError:
 
 def held_to(limits: Limits, validation: Split, before: Classifier) -> Verification:
     """What the metadata says of how a form was judged."""
-    thresholds = asdict(limits)
-    if not before.metadata.explains:
-        del thresholds["heatmap_correlation"]
     said = before.metadata.verification.data
     return Verification(
         data=f"{len(validation)} labelled {validation.name} pictures against fp32, and fp32 on {said}",
-        thresholds=thresholds,
+        thresholds=limits.named(explains=before.metadata.explains, features=bool(before.metadata.features)),
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,15 @@ _BETWEEN = {"Relu", "Clip", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"
 _RANGE_BITS = 10
 
 
-def quantised(forward: ModelProto, batches: Iterable[Batch]) -> tuple[ModelProto, dict[str, str]]:
+def quantised(
+    forward: ModelProto, batches: Iterable[Batch], shown: Collection[str] = ()
+) -> tuple[ModelProto, dict[str, str]]:
     """Weights and activations as integers with fixed scales, in the QDQ format.
 
     Args:
         forward: Of `forward_pass`.
         batches: Its inputs for the calibration pictures, at least one.
+        shown: Tensors that keep their whole range. Of others what a ReLU that reads them cuts off is cut off before.
 
     Returns:
         The forward pass, and for each quantised weight the tensor that holds it as float32.
@@ -85,8 +88,15 @@ def quantised(forward: ModelProto, batches: Iterable[Batch]) -> tuple[ModelProto
             weight_type=QuantType.QInt8,
             calibrate_method=CalibrationMethod.MinMax,
             calibration_cache_path=folder / "ranges.json",
-            # Otherwise a ReLU is left to the rounding that follows it, and lost where `_exact_logits` takes that out.
-            extra_options={"QDQKeepRemovableActivations": True},
+            extra_options={
+                # Otherwise a ReLU is left to the rounding that follows it, and lost where `_exact_logits` takes it out.
+                "QDQKeepRemovableActivations": True,
+                "TensorQuantOverrides": {
+                    name: [{"rmin": value.lowest, "rmax": value.highest}]
+                    for name, value in ranges.items()
+                    if name in shown
+                },
+            },
         )
         model = onnx.load(folder / "quantised.onnx")
     _exact_logits(model)

@@ -76,9 +76,9 @@ def inputs():
 
 @pytest.fixture(scope="session")
 def exported(lenet, fashion, fashion_preprocessing, pictures, tmp_path_factory):
-    """LeNet in fp32, with its heat-map, taking pixels."""
+    """LeNet in fp32, with its heat-map and its first layer's maps, taking pixels."""
     out = tmp_path_factory.mktemp("forms") / "fp32.onnx"
-    export_module(lenet, fashion_preprocessing, fashion.classes, out, images=pictures)
+    export_module(lenet, fashion_preprocessing, fashion.classes, out, images=pictures, layers=["conv1"])
     return out
 
 

@@ -32,7 +32,22 @@ def test_figures_by_hand():
     assert (figures.accuracy_before, figures.accuracy, figures.top1_agreement) == (0.75, 0.75, 0.5)
     assert figures.probability_difference == pytest.approx(0.35)
     assert figures.heatmap_correlation == pytest.approx(1 / 3)
+    assert figures.feature_correlation is None
     assert measure(FormAnswers(before, None), FormAnswers(after, None), labels).heatmap_correlation is None
+    # A layer that correlates by 1 and one by -1, on the first two pictures.
+    layers, turned = {"a": maps[:2], "b": maps[:2]}, {"a": 2 * maps[:2], "b": -maps[:2]}
+    figures = measure(FormAnswers(before, None, layers), FormAnswers(after, None, turned), labels)
+    assert figures.feature_correlation == pytest.approx(-1)
+
+
+@pytest.mark.parametrize("lost", [0.0, np.nan, np.inf])
+def test_a_map_that_is_lost_in_the_form_alone_counts_as_none_that_agrees(lost):
+    sure = np.array([[1.0, 0.0]] * 4, np.float32)
+    maps = np.array([[[0, 1]], [[0, 1]], [[0, 1]], [[1, 1]]], np.float32)
+    others = np.array([[[0, 2]], [[lost, lost]], [[0, 2]], [[1, 0]]], np.float32)
+    figures = measure(FormAnswers(sure, maps), FormAnswers(sure, others), np.zeros(4, np.int64))
+    assert figures.heatmap_correlation == pytest.approx(2 / 3)
+    assert "its heat-maps correlate" in objection(figures, Limits())
 
 
 @pytest.mark.parametrize(
@@ -44,6 +59,7 @@ def test_figures_by_hand():
         ({"heatmap_correlation": None}, ""),
         ({"accuracy": 0.889}, "accuracy drops from 90.00% to 88.90% on 1000 pictures, allowed are 1 points"),
         ({"top1_agreement": 0.85}, "the top class changes in 15.0% of 1000 pictures, allowed are 10%"),
+        ({"feature_correlation": float("nan")}, "feature maps of a layer correlate with those of fp32 by nan"),
         ({"heatmap_correlation": 0.5}, "heat-maps correlate with those of fp32 by 0.500"),
     ],
 )

@@ -38,18 +38,24 @@ def test_a_form_is_smaller_and_serves_and_explains(precision, size, exported, va
         "accuracy_drop": 0.01,
         "top1_agreement": 0.9,
         "heatmap_correlation": 0.9,
+        "feature_correlation": 0.9,
     }
     ours, theirs = [], []
     for start in range(0, len(validation), 64):
         images = [validation.image(index) for index in range(start, min(start + 64, len(validation)))]
-        theirs += before(images)
-        ours += form(images, class_index=[answer.top[0].index for answer in theirs[start:]])
+        theirs += before(images, features=True)
+        ours += form(images, class_index=[answer.top[0].index for answer in theirs[start:]], features=True)
     right = np.mean([answer.top[0].index == label for answer, label in zip(ours, validation.labels, strict=True)])
     assert result.figures.accuracy == pytest.approx(right)
     correlations, _ = compare_heatmaps(*(np.stack([a.heatmap for a in answers]) for answers in (ours, theirs)))
     assert result.figures.heatmap_correlation == pytest.approx(np.nanmean(correlations))
     assert result.figures.heatmap_correlation > 0.95
     assert 0 < result.figures.probability_difference < 0.3
+    # The layer's own output, of which the ReLU that follows cuts half off.
+    maps, wanted = (np.stack([answer.features["conv1"] for answer in answers]) for answers in (ours, theirs))
+    assert wanted.min() < -0.5 * wanted.max()
+    assert np.abs(maps - wanted).max() < 0.2 * wanted.max()
+    assert result.figures.feature_correlation > 0.99
 
 
 def test_dynamic_answers_depend_on_the_batch_and_those_of_other_forms_do_not(
