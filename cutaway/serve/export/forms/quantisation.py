@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import logging
 import tempfile
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -41,15 +41,12 @@ _BETWEEN = {"Relu", "Clip", "Add", "MaxPool", "AveragePool", "GlobalAveragePool"
 _RANGE_BITS = 10
 
 
-def quantised(
-    forward: ModelProto, batches: Iterable[Batch], shown: Collection[str] = ()
-) -> tuple[ModelProto, dict[str, str]]:
+def quantised(forward: ModelProto, batches: Iterable[Batch]) -> tuple[ModelProto, dict[str, str]]:
     """Weights and activations as integers with fixed scales, in the QDQ format.
 
     Args:
         forward: Of `forward_pass`.
         batches: Its inputs for the calibration pictures, at least one.
-        shown: Tensors that keep their whole range. Of others what a ReLU that reads them cuts off is cut off before.
 
     Returns:
         The forward pass, and for each quantised weight the tensor that holds it as float32.
@@ -75,6 +72,7 @@ def quantised(
         ranges = calibrator.compute_data()
         for value in ranges.values():
             value.lowest, value.highest = _coarse(value.lowest), _coarse(value.highest)
+        read_elsewhere = {value.name for value in forward.graph.output}
         save_tensors_data(ranges, folder / "ranges.json")
         quantize_static(
             prepared,
@@ -91,10 +89,12 @@ def quantised(
             extra_options={
                 # Otherwise a ReLU is left to the rounding that follows it, and lost where `_exact_logits` takes it out.
                 "QDQKeepRemovableActivations": True,
+                # Otherwise what a ReLU cuts off is cut off before it too, also for others who read that tensor, such as
+                # feature maps and heat-maps.
                 "TensorQuantOverrides": {
                     name: [{"rmin": value.lowest, "rmax": value.highest}]
                     for name, value in ranges.items()
-                    if name in shown
+                    if name in read_elsewhere
                 },
             },
         )

@@ -87,21 +87,6 @@ def forward_pass(model: ModelProto, seam: str, input_shape: tuple[int, ...]) -> 
     return alone
 
 
-def shown_as_features(model: ModelProto, seam: str) -> set[str]:
-    """The tensors of the forward pass that the file's feature maps are made of.
-
-    Args:
-        model: As of `forward_pass`.
-        seam: The same.
-    """
-    parts = parts_of(model.graph, seam)
-    shown = {value.name for value in model.graph.output if value.name.startswith("features.")}
-    for node in reversed(parts.after):
-        if shown.intersection(node.output):
-            shown.update(inputs_of(node))
-    return shown & _made(parts.forward)
-
-
 def put_back(model: ModelProto, seam: str, smaller: ModelProto, widened: Mapping[str, str]) -> ModelProto:
     """Puts a smaller forward pass in place of the graph's own.
 

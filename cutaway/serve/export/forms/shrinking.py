@@ -14,7 +14,7 @@ from cutaway.serve.export.conversion import check, serialise, strip
 from cutaway.serve.export.forms.calibration import calibration_batches
 from cutaway.serve.export.forms.half import in_half_precision
 from cutaway.serve.export.forms.quantisation import quantised, quantised_dynamically
-from cutaway.serve.export.forms.regions import forward_pass, put_back, shown_as_features
+from cutaway.serve.export.forms.regions import forward_pass, put_back
 from cutaway.serve.export.forms.seam import find_seam
 from cutaway.serve.metadata import Metadata, Precision, Verification, from_properties
 from cutaway.serve.onnx_file import properties
@@ -45,7 +45,7 @@ def shrunk(
     seam = find_seam(model, metadata)
     forward = forward_pass(model, seam, metadata.preprocessing.input_shape)
     try:
-        smaller, widened = _smaller(forward, precision, model, metadata, seam, calibration)
+        smaller, widened = _smaller(forward, precision, model, metadata, calibration)
     except CutawayError:
         raise
     except Exception as error:  # the tools raise what they like for a graph that they don't know
@@ -66,18 +66,12 @@ def shrunk(
 
 
 def _smaller(
-    forward: ModelProto,
-    precision: Precision,
-    model: ModelProto,
-    metadata: Metadata,
-    seam: str,
-    calibration: Sequence[Pixels],
+    forward: ModelProto, precision: Precision, model: ModelProto, metadata: Metadata, calibration: Sequence[Pixels]
 ) -> tuple[ModelProto, dict[str, str]]:
     if precision == "fp32":
         return forward, {}
     if precision == "int8":
-        batches = calibration_batches(model, metadata, forward, calibration)
-        return quantised(forward, batches, shown_as_features(model, seam))
+        return quantised(forward, calibration_batches(model, metadata, forward, calibration))
     if precision == "int8-dynamic":
         return quantised_dynamically(forward)
     return in_half_precision(forward, TensorProto.FLOAT16 if precision == "fp16" else TensorProto.BFLOAT16)
