@@ -101,11 +101,12 @@ def show(
 
     tested = answers("test") if len(dataset.test) else None
     fitted = answers("valid") if calibrate or tested is None else None
+    of_data = "" if data is None else " of what --data names"
     calibrated = fit(fitted, tested) if calibrate and fitted is not None else None
     name = "valid" if tested is None else "test"
     return Shown(
         images=_spread(dataset, name) if given is None else given,
-        images_are=f"pictures of the {SPLIT_NAMES[name]} split" if given is None else _NAMED,
+        images_are=_NAMED if given is not None else f"pictures of the {SPLIT_NAMES[name]} split{of_data}",
         evaluation=tested or fitted,
         calibrated=calibrated,
         dataset=dataset,

@@ -171,6 +171,9 @@ def _weights(name: str, options: ForeignOptions) -> ForeignWeights | None:
         raise SettingsError("--weights and --pretrained both name weights.", hint="Give one of them.")
     if options.weights is not None:
         return read_weights(options.weights, key=options.key)
+    for option, value in (("--key", options.key), ("--strip-prefix", options.strip_prefix)):
+        if value:
+            raise SettingsError(f"{option} says how --weights are named, and no file is.", hint="Leave it out.")
     if options.pretrained:
         model = _model(name, f"There are no pretrained weights for {name}.")
         tensors = fetch(model)

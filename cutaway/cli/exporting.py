@@ -190,6 +190,8 @@ def tell(exported: Exported) -> None:
     if result.metadata.features:
         say(f"it also gives {', '.join(feature.output for feature in result.metadata.features)}")
     say(verified_in_words(result.figures))
+    if result.explained and result.figures.heatmap_correlation is None:
+        say("the heat-maps of all these pictures are flat, so nothing of their shape was compared")
     if result.metadata.verification.data.startswith("generated"):
         say("these pictures were generated, since the network came without any; --verify-data names real ones")
     for line in calibration_in_words(exported.calibrated):

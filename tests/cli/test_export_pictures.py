@@ -14,10 +14,14 @@ from cutaway.checkpoints.runs import find
 from cutaway.cli import main
 from cutaway.cli.export_pictures import show
 from cutaway.cli.export_sources import ForeignOptions, find_source
+from cutaway.cli.exporting import Exported, tell
 from cutaway.errors import DataError, ExportError, ImageError, SettingsError
 from cutaway.networks import build
+from cutaway.preprocessing import Preprocessing
 from cutaway.progress import silent
 from cutaway.serve import Classifier, examples_of
+from cutaway.serve.export import ExportResult, Figures
+from cutaway.serve.metadata import Metadata, Verification
 
 
 @pytest.fixture
@@ -46,9 +50,27 @@ def test_without_it_the_file_names_the_split(convolutional_run, photos):
     source = find_source("run", ForeignOptions())
     shown = show(source, None, calibrate=False, track=silent)
     assert (len(shown.images), shown.images_are) == (15, "pictures of the test split")
+    other = show(source, "fashion-mnist-sample", calibrate=False, track=silent)
+    assert (len(other.images), other.images_are) == (15, "pictures of the test split of what --data names")
     named = show(source, None, calibrate=False, verify_data=["photos"], track=silent)
     assert (len(named.images), named.images_are) == (3, "pictures named by --verify-data")
     assert np.array_equal(named.evaluation.confusion, shown.evaluation.confusion)
+
+
+@pytest.mark.parametrize("correlation", [None, 0.9999])
+def test_heat_maps_of_which_nothing_could_be_compared_are_told(correlation, capsys):
+    spec = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.2,) * 3)
+    metadata = Metadata(
+        classes=("a", "b"),
+        preprocessing=spec,
+        network="n",
+        target_layer="conv",
+        method="grad-cam",
+        verification=Verification(data="1 given pictures", thresholds={}),
+    )
+    figures = Figures(1, 15, (1,), (), 0.0, 1.0, 1.0, 0.0, 1.0, heatmap_correlation=correlation, heatmap_share=1.0)
+    tell(Exported(ExportResult(Path("n.onnx"), 9, metadata, figures)))
+    assert ("are flat" in capsys.readouterr().out) == (correlation is None)
 
 
 def test_a_run_whose_data_is_gone_is_exported_without_a_confusion_matrix_and_that_is_told(convolutional_run, photos):

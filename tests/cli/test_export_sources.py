@@ -141,6 +141,8 @@ def test_heads_that_only_training_runs_are_left_out_and_that_is_said():
         ({"network": "lenet5", "weights": Path("w.pth")}, SettingsError, "what the outputs"),
         ({"network": "lenet5", "weights": Path("w.pth"), "classes": "a,b"}, SettingsError, "what pictures"),
         ({"network": SHUFFLENET, "weights": Path("none.pth")}, BundleError, "cannot be read"),
+        ({"network": SHUFFLENET, "pretrained": True, "key": "ema"}, SettingsError, "--key says how --weights are"),
+        ({"network": "python:a:b", "strip_prefix": "net."}, SettingsError, "--strip-prefix says how --weights are"),
         ({"network": "torchvision:resnet19", "weights": Path("w.pth")}, NetworkError, "resnet19"),
     ],
 )

@@ -18,7 +18,7 @@ from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.progress import Track, silent
 from cutaway.serve.classifier import Classifier
-from cutaway.serve.export.checking import check_classifier
+from cutaway.serve.export.checking import check_classifier, check_pictures
 from cutaway.serve.export.features import find_feature_layers
 from cutaway.serve.export.figures import DEFAULT_THRESHOLDS, Figures
 from cutaway.serve.export.forms.judging import (
@@ -140,6 +140,7 @@ def compare_file(
     track: Track = silent,
 ) -> FileComparison:
     """`verify_file` that gives the figures also where they speak against the file; its arguments and other errors."""
+    check_pictures(images)
     classifier = Classifier(path, provider=provider)
     metadata = classifier.metadata
     _check_classes(metadata.classes, tuple(classes))

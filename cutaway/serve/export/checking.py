@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from cutaway.errors import ExportError
 from cutaway.hooks import layers_over_batches
-from cutaway.preprocessing.spec import Preprocessing
+from cutaway.preprocessing.spec import Pixels, Preprocessing
 
 
 def check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]) -> None:
@@ -50,6 +51,21 @@ def check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: 
             f"For 2 pictures and {len(classes)} classes the network must return logits [2, {len(classes)}], "
             f"and it returns {list(output.shape)}.",
         )
+
+
+def check_pictures(pictures: Sequence[Pixels]) -> None:
+    """Refuses what is no decoded picture, and one without a pixel, on which a file and its network always agree.
+
+    Raises:
+        ExportError: One is not uint8 [H, W, 1 or 3] with at least one pixel.
+    """
+    for number, picture in enumerate(pictures):
+        if picture.dtype != np.uint8 or picture.ndim != 3 or picture.shape[2] not in (1, 3) or not picture.size:
+            raise ExportError(
+                f"Picture {number} to verify with is {picture.dtype} {list(picture.shape)}, and pictures are uint8 "
+                "[H, W, 1 or 3].",
+                hint="cutaway.images.decode gives them so.",
+            )
 
 
 def first_line(error: BaseException) -> str:

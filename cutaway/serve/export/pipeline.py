@@ -23,7 +23,7 @@ from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.preprocessing.tensors import Preprocess
 from cutaway.progress import Track, silent
-from cutaway.serve.export.checking import check_classifier
+from cutaway.serve.export.checking import check_classifier, check_pictures
 from cutaway.serve.export.conversion import LARGEST_FILE, OPSET, check_opset, convert, serialise
 from cutaway.serve.export.features import FeatureLayer, find_feature_layers
 from cutaway.serve.export.figures import DEFAULT_THRESHOLDS, Thresholds
@@ -156,6 +156,7 @@ def export_module(
     if temperature is not None and not 0 < temperature < math.inf:
         raise ExportError(f"The temperature must be a number above 0, not {temperature}.")
     check_place(out)
+    check_pictures(images)
     pictures = list(images) or generated_pictures(preprocessing)
     chosen = find_method(method)
     with untouched(network):

@@ -20,7 +20,7 @@ from cutaway.errors import ExportError, NetworkError
 from cutaway.evaluation import evaluate
 from cutaway.networks import NetworkSpec, build
 from cutaway.preprocessing import Preprocessing
-from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module, pipeline
+from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module, pipeline, verify_file
 from cutaway.serve.metadata import check_seal, from_properties
 
 TINY = Preprocessing(size=(2, 2), color="grey", mean=(0.0,), std=(1.0,))
@@ -180,6 +180,17 @@ def test_a_network_without_feature_maps_is_exported_plain_and_says_so(pictures, 
     with pytest.raises(NetworkError, match="has no layer 'nowhere'"):
         export_module(network, fashion_preprocessing, classes, tmp_path / "no.onnx", target_layer="nowhere")
     assert not (tmp_path / "no.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    "picture",
+    [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)],
+)
+def test_what_is_no_picture_is_told_before_the_work(worked_out, fashion_preprocessing, picture, tmp_path):
+    with pytest.raises(ExportError, match="Picture 0 to verify with is"):
+        export_module(worked_out, fashion_preprocessing, "ab", tmp_path / "x.onnx", images=[picture])
+    with pytest.raises(ExportError, match="Picture 0 to verify with is"):
+        verify_file(tmp_path / "none.onnx", worked_out, fashion_preprocessing, "ab", images=[picture])
 
 
 def test_the_float_form_takes_normalised_inputs(lenet, pictures, fashion_preprocessing, tmp_path):
