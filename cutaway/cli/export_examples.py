@@ -36,6 +36,16 @@ def put_examples(options: ExportOptions, out: Path, dataset: Dataset | None) -> 
     return write_examples(out, dataset, options.examples)
 
 
+def earlier_examples(options: ExportOptions, out: Path) -> tuple[str, ...]:
+    """A note where pictures of an earlier export stay beside the file."""
+    from cutaway.serve.examples import examples_folder
+
+    folder = examples_folder(out)
+    if options.examples or not folder.exists():
+        return ()
+    return (f"The examples in {folder} are of an earlier export: of another network they may be pictures it learned.",)
+
+
 def tell_examples(examples: tuple[Example, ...]) -> None:
     """Says how many there are and where; nothing without any."""
     if examples:

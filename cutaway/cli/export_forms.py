@@ -5,12 +5,18 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cutaway.cli.export_examples import examples_as_json, put_examples, refuse_examples, tell_examples
+from cutaway.cli.export_examples import (
+    earlier_examples,
+    examples_as_json,
+    put_examples,
+    refuse_examples,
+    tell_examples,
+)
 from cutaway.cli.export_pictures import labelled
 from cutaway.cli.export_sources import Source
 from cutaway.cli.exporting import (
@@ -66,7 +72,8 @@ def make_one(options: ExportOptions, *, track: Track) -> tuple[FormResult, Expor
     with _exported_aside(source, options, track=track) as aside:
         fp32 = aside.exported.result.path
         result = make_form(fp32, out, options.precision, track=track, **aside.judged_with)
-    return result, aside.exported, put_examples(options, out, aside.exported.dataset)
+    exported = replace(aside.exported, notes=(*aside.exported.notes, *earlier_examples(options, out)))
+    return result, exported, put_examples(options, out, exported.dataset)
 
 
 def compare_all(options: ExportOptions, *, track: Track) -> tuple[FormComparison, Exported]:

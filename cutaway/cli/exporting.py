@@ -11,7 +11,13 @@ import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.export_combinations import refuse_combinations
-from cutaway.cli.export_examples import examples_as_json, put_examples, refuse_examples, tell_examples
+from cutaway.cli.export_examples import (
+    earlier_examples,
+    examples_as_json,
+    put_examples,
+    refuse_examples,
+    tell_examples,
+)
 from cutaway.cli.export_pictures import SPLIT_NAMES, show
 from cutaway.cli.export_sources import ForeignOptions, Source, find_source
 from cutaway.cli.export_web import find_runtime, names_a_file, page_as_json, put_page, run_file, tell_page
@@ -131,7 +137,8 @@ def export_reference(options: ExportOptions, *, track: Track) -> Exported:
     require_file(out, Kind.ONNX)
     refuse_examples(options, out)
     exported = export_source(source, options, out, track=track)
-    return replace(exported, examples=put_examples(options, out, exported.dataset))
+    notes = (*exported.notes, *earlier_examples(options, out))
+    return replace(exported, notes=notes, examples=put_examples(options, out, exported.dataset))
 
 
 def source_of(options: ExportOptions) -> Source:

@@ -47,14 +47,16 @@ def test_the_table_names_the_best_what_speaks_against_others_and_a_machine_at_wo
 
 
 def test_one_form_is_written_and_told_as_json(convolutional_run, capsys):
+    Path("run/export/model-fp16.examples").mkdir(parents=True)
     assert main(["export", "run", "--precision", "fp16", "--json", *LOOSE, "--no-explain"]) == 0
     told = json.loads(capsys.readouterr().out)
+    assert "model-fp16.examples are of an earlier export" in told["notes"][0]
     assert told["path"] == "run/export/model-fp16.onnx"
     assert Path(told["path"]).stat().st_size == told["bytes"]
     assert told["precision"] == "fp16"
     assert told["thresholds"] == {"accuracy_drop": 1.0, "top1_agreement": 0.9}
     assert told["accuracy_drop"] == pytest.approx(told["accuracy_before"] - told["accuracy"])
-    assert [path.name for path in Path("run/export").iterdir()] == ["model-fp16.onnx"]
+    assert {path.name for path in Path("run/export").iterdir()} == {"model-fp16.onnx", "model-fp16.examples"}
     assert told["calibration"] is None
 
 

@@ -37,9 +37,11 @@ def photos(tmp_path):
 
 def test_a_file_is_verified_on_the_pictures_that_are_named_and_says_so(convolutional_run, photos, capsys):
     words = ["export", "run", "--no-explain", "--json"]
+    Path("m.examples").mkdir()
     assert main([*words, "--verify-data", "photos/0.png", "photos/[12].png", "--out", "m.onnx"]) == 0
     told = json.loads(capsys.readouterr().out)
     assert (told["pictures"], told["picture_sizes"][0]) == (3, [40, 50])
+    assert "The examples in m.examples are of an earlier export" in told["notes"][0]
     metadata = Classifier("m.onnx", provider="cpu").metadata
     assert metadata.verification.data == "3 pictures named by --verify-data"
     # What the run's own pictures say of the network is in the file all the same.
@@ -108,6 +110,7 @@ def test_examples_lie_beside_the_file_and_are_told(convolutional_run, capsys):
     told = json.loads(capsys.readouterr().out)
     assert (told["examples"], told["num_examples"]) == ("run/export/model-fp16.examples", 3)
     assert len(examples_of(told["path"])) == 3
+    assert told["notes"] == []
 
 
 @pytest.mark.parametrize(
