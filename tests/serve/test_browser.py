@@ -217,6 +217,18 @@ def test_feature_maps_of_the_picture_are_shown_layer_by_layer(browser, url, clas
         expect(page.get_by_alt_text(f"Values of layer {second.layer}")).to_be_visible()
 
 
+def test_long_name_of_a_class_leaves_the_matrix_on_a_phone(browser, make_model) -> None:
+    names = ("a", "b", "c", "a class whose name tells all that could be said of the pictures in it")
+    classifier = Classifier(make_model(classes=names, confusion_matrix=[[1, 0, 0, 0]] * 4), provider="cpu")
+    with running(create_app(classifier)) as url, opened(browser, url, width=390, height=844) as page:
+        page.get_by_role("tab", name="About").click()
+
+        head, cell = page.locator(".cw-matrix thead tr"), page.locator(".cw-matrix tbody td").first
+        cell.wait_for()
+        assert head.bounding_box()["height"] < 200
+        assert cell.bounding_box()["x"] < 200
+
+
 def test_example_is_chosen_by_keyboard_and_its_true_class_shown(
     browser, classifier, fashion_split, pictures_on_disk, monkeypatch
 ) -> None:

@@ -19,7 +19,7 @@ def cells(html: str) -> list[str]:
 def test_confusion_matrix_has_a_row_for_each_true_class() -> None:
     html = confusion(MATRIX, ("red", "green", "blue", "grey"))
 
-    rows = re.findall(r'<tr><th scope="row">(\w+)</th>(.*?)</tr>', html)
+    rows = re.findall(r'<tr><th scope="row" title="\w+"><bdi>(\w+)</bdi></th>(.*?)</tr>', html)
     assert [name for name, _ in rows] == ["red", "green", "blue", "grey"]
     assert cells(rows[2][1]) == ["3", "", "7", ""]
     assert re.findall(r"--cw-share: ([\d.]+)", rows[0][1]) == ["0.800", "0.200", "0.000", "0.000"]
@@ -29,7 +29,10 @@ def test_confusion_matrix_has_a_row_for_each_true_class() -> None:
 def test_confusions_come_most_frequent_first_in_words() -> None:
     html = confusion(MATRIX, ("red", "green", "blue", "grey"))
 
-    assert re.findall(r"<li>(.*?)</li>", html) == ["blue taken for red: 3 of 10", "red taken for green: 2 of 10"]
+    assert re.findall(r"<li>(.*?)</li>", html) == [
+        "<bdi>blue</bdi> taken for <bdi>red</bdi>: 3 of 10",
+        "<bdi>red</bdi> taken for <bdi>green</bdi>: 2 of 10",
+    ]
 
 
 def test_matrix_too_large_to_read_is_told_in_words_alone() -> None:
@@ -39,7 +42,7 @@ def test_matrix_too_large_to_read_is_told_in_words_alone() -> None:
     html = confusion(matrix, [f"c{index}" for index in range(21)])
 
     assert "<table" not in html
-    assert "c0 taken for c1: 4 of 9" in html
+    assert "<bdi>c0</bdi> taken for <bdi>c1</bdi>: 4 of 9" in html
 
 
 def test_matrix_of_no_pictures_and_of_no_mistakes() -> None:
@@ -58,7 +61,7 @@ def test_all_that_the_file_says_is_told(make_model) -> None:
 
     for said in (
         "mean-color",
-        "red, green, blue, grey",
+        "<bdi>red</bdi>, <bdi>green</bdi>, <bdi>blue</bdi>, <bdi>grey</bdi>",
         "valid accuracy</dt><dd>0.8333",
         "25 of 30 pictures right",
         "temperature 1.25",

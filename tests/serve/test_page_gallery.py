@@ -47,11 +47,11 @@ def test_example_takes_the_place_of_the_picture_and_its_true_class_is_told(clien
     assert shown.startswith(b"\x89PNG")
     answer = ask(client, "input-image", "change", [picture, -1, -3])[-1]["output"]["data"]
     assert answer[0]["label"] == "blue"
-    assert "True class: <strong>grey</strong>. The network is wrong: it says blue." in answer[2]
+    assert "True class: <strong><bdi>grey</bdi></strong>. The network is wrong: it says <bdi>blue</bdi>." in answer[2]
 
     (picture,) = ask(client, "gallery", "click", [], {"index": 0})[-1]["output"]["data"]
     answer = ask(client, "input-image", "change", [picture, -1, -3])[-1]["output"]["data"]
-    assert "True class: <strong>red</strong>. The network is right." in answer[2]
+    assert "True class: <strong><bdi>red</bdi></strong>. The network is right." in answer[2]
 
 
 @pytest.mark.parametrize(

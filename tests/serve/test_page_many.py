@@ -123,5 +123,11 @@ def test_names_are_escaped_and_are_no_formulas() -> None:
     assert (second["picture"], second["error"]) == ("<u>", "<s>")
 
 
+def test_name_written_from_right_to_left_keeps_its_figure() -> None:
+    row = Row("a.png", "data:", (Score(0, "coin", 0.75), Score(1, "قطعة", 0.25)))
+
+    assert "<bdi>قطعة</bdi> 25.0%" in table([row], 1, 1.0, "cpu")
+
+
 def test_csv_has_a_header_alone_without_pictures() -> None:
     assert as_csv([]).count("\n") == 1

@@ -9,7 +9,7 @@ from cutaway.preprocessing.spec import Preprocessing
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.metadata import Metadata, Verification
 from cutaway.serve.page.confusion import confusion
-from cutaway.serve.page.words import DEVICES, size
+from cutaway.serve.page.words import DEVICES, class_name, size
 
 _MOST_CLASSES = 30
 """More than these are folded away."""
@@ -57,7 +57,7 @@ def _what(metadata: Metadata) -> list[tuple[str, str]]:
 
 
 def _classes(classes: tuple[str, ...]) -> str:
-    names = ", ".join(escape(name) for name in classes)
+    names = ", ".join(class_name(name) for name in classes)
     if len(classes) <= _MOST_CLASSES:
         return names
     return f"<details><summary>{len(classes)} classes</summary>{names}</details>"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from cutaway.serve.page.words import counted, percent, unique_names
+from cutaway.serve.page.words import class_name, counted, percent, unique_names
 
 _MOST_COLUMNS = 20
 _MOST_CONFUSIONS = 10
@@ -33,7 +33,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str]) -> str:
 
 
 def _table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
-    head = "".join(f'<th scope="col"><span>{escape(name)}</span></th>' for name in names)
+    head = "".join(f'<th scope="col"><span title="{escape(name)}">{class_name(name)}</span></th>' for name in names)
     rows = []
     for truth, (name, row) in enumerate(zip(names, matrix, strict=True)):
         pictures = sum(row) or 1
@@ -42,7 +42,7 @@ def _table(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
             f"{count or ''}</td>"
             for answer, count in enumerate(row)
         )
-        rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>')
+        rows.append(f'<tr><th scope="row" title="{escape(name)}">{class_name(name)}</th>{cells}</tr>')
     return (
         '<div class="cw-scroll" tabindex="0" role="region" aria-label="Confusion matrix">'
         '<table class="cw-matrix"><caption class="cw-hidden">Confusion matrix: rows are the true classes, columns the '
@@ -63,7 +63,7 @@ def _confusions(matrix: Sequence[Sequence[int]], names: Sequence[str]) -> str:
         return ""
     found.sort(key=lambda each: (-each[0], each[1:]))
     items = "".join(
-        f"<li>{escape(names[truth])} taken for {escape(names[answer])}: {count} of {sum(matrix[truth])}</li>"
+        f"<li>{class_name(names[truth])} taken for {class_name(names[answer])}: {count} of {sum(matrix[truth])}</li>"
         for count, truth, answer in found[:_MOST_CONFUSIONS]
     )
     return f'<div><h3 class="cw-subheading">Most often confused</h3><ol class="cw-list">{items}</ol></div>'

@@ -13,7 +13,7 @@ from cutaway.preprocessing.views import view
 from cutaway.serve.answers import data_uri
 from cutaway.serve.classifier import Prediction, Score
 from cutaway.serve.metadata import Metadata
-from cutaway.serve.page.words import DEVICES, duration, percent, size
+from cutaway.serve.page.words import DEVICES, class_name, duration, percent, size
 
 _HEAT_SIDE = 320
 _SMALL_PICTURE = 160
@@ -73,7 +73,7 @@ def explanation(predictions: Sequence[Prediction], image: Pixels, preprocessing:
 def _strengths(predictions: Sequence[Prediction]) -> str:
     """How much stronger one map is than the other, since each is shown as bright as it can be; nothing where one is."""
     found = [
-        (float(each.heatmap.max()), escape(each.explained.label))
+        (float(each.heatmap.max()), class_name(each.explained.label))
         for each in predictions
         if each.heatmap is not None
         and each.explained is not None
@@ -124,15 +124,15 @@ def _figure(below: Pixels, heatmap: heatmaps.Heatmap, score: Score, element_id: 
     height, width = below.shape[:2]
     scale = _HEAT_SIDE / max(height, width)
     heat = heatmaps.resize(heatmap, max(1, round(height * scale)), max(1, round(width * scale)))
-    name = escape(score.label)
     said = "What speaks" if heatmap.any() else "Nothing in this picture speaks"
     pixelated = " cw-pixelated" if max(height, width) < _SMALL_PICTURE else ""
     return (
         '<figure class="cw-figure">'
         f'<div class="cw-stack" style="aspect-ratio: {width} / {height}; --cw-ratio: {width / height:.5f}">'
         f'<img class="cw-below{pixelated}" src="{data_uri(below)}" alt="The part of the picture that the network saw">'
-        f'<img class="cw-heat" src="{data_uri(heatmaps.colorise(heat))}" alt="Heat-map for {name}">'
+        f'<img class="cw-heat" src="{data_uri(heatmaps.colorise(heat))}" alt="Heat-map for {escape(score.label)}">'
         "</div>"
-        f'<figcaption>{said} for <strong id="{element_id}">{name}</strong> ({percent(score.probability)}).</figcaption>'
+        f'<figcaption>{said} for <strong><bdi id="{element_id}">{escape(score.label)}</bdi></strong> '
+        f"({percent(score.probability)}).</figcaption>"
         "</figure>"
     )

@@ -18,6 +18,7 @@ from cutaway.serve.answers import data_uri
 from cutaway.serve.classifier import Prediction
 from cutaway.serve.examples import Example
 from cutaway.serve.page.asking import Asking, toast
+from cutaway.serve.page.words import class_name
 from cutaway.serve.page_mount import STATIC
 from cutaway.serve.uploads import upload_folder
 
@@ -48,7 +49,7 @@ class Gallery:
         """A button for each."""
         buttons = "".join(
             f'<li><button type="button" data-index="{index}"><img class="cw-pixelated" src="{thumbnail}" alt="">'
-            f"<span>{escape(example.label)}</span></button></li>"
+            f'<span title="{escape(example.label)}">{class_name(example.label)}</span></button></li>'
             for index, (example, thumbnail) in enumerate(zip(self._examples, self._thumbnails, strict=True))
         )
         return (
@@ -96,10 +97,10 @@ def verdict(example: Example | None, prediction: Prediction) -> str:
     if example is None:
         return ""
     right = prediction.top[0].index == example.class_index
-    said = "The network is right." if right else f"The network is wrong: it says {escape(prediction.top[0].label)}."
+    said = "The network is right." if right else f"The network is wrong: it says {class_name(prediction.top[0].label)}."
     return (
         f'<p class="cw-verdict {"cw-is-right" if right else "cw-is-wrong"}">'
-        f"True class: <strong>{escape(example.label)}</strong>. {said}</p>"
+        f"True class: <strong>{class_name(example.label)}</strong>. {said}</p>"
     )
 
 

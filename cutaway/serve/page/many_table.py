@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from html import escape
 
 from cutaway.serve.classifier import Score
-from cutaway.serve.page.words import DEVICES, counted, duration, percent
+from cutaway.serve.page.words import DEVICES, class_name, counted, duration, percent
 
 _LONGEST_NAME = 200
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -98,11 +98,11 @@ def _line(row: Row) -> str:
             '<td class="cw-wide"></td></tr>'
         )
     best, *others = row.top
-    then = ", ".join(f"{escape(score.label)} {percent(score.probability)}" for score in others)
+    then = ", ".join(f"{class_name(score.label)} {percent(score.probability)}" for score in others)
     return (
         f'<tr><th scope="row"><div class="cw-file"><img class="cw-pixelated" src="{row.thumbnail}" alt="">{name}</div>'
         "</th>"
-        f"<td>{escape(best.label)}</td>"
+        f"<td>{class_name(best.label)}</td>"
         f'<td><span class="cw-bar" style="--cw-share: {best.probability:.3f}"></span>{percent(best.probability)}</td>'
         f'<td class="cw-wide">{then}</td></tr>'
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from html import escape
 
 DEVICES = {"cpu": "the CPU", "cuda": "the GPU"}
 
@@ -15,6 +16,11 @@ def percent(probability: float) -> str:
     if 0.999 < probability < 1:
         return "more than 99.9%"
     return f"{probability:.1%}"
+
+
+def class_name(label: str) -> str:
+    """A class's name as HTML: escaped, and in its own direction, so that an Arabic one moves no figure beside it."""
+    return f"<bdi>{escape(label)}</bdi>"
 
 
 def counted(number: int, one: str, many: str) -> str:
