@@ -44,6 +44,10 @@ class PredictOptions:
     """Address of a server that cutaway serve runs, as http://127.0.0.1:7860, which then classifies."""
     api_key_file: Path | None = None
     """File whose first line is a key of that server."""
+    server_model: str | None = None
+    """Name of the model to ask, where that server has several; by default its first."""
+    server_certificates: Path | None = None
+    """PEM file of the certificates to trust, where that server's is one's own."""
     classifying: Classifying = field(default_factory=ClassifierOptions)
 
 
@@ -90,8 +94,14 @@ class _Answer:
 
 
 def _local(options: PredictOptions, broken: list[Decoded]) -> tuple[list[Path], Iterator[_Answer]]:
-    if options.api_key_file is not None:
-        raise SettingsError("--api-key-file is for --server, and no server is named.")
+    of_a_server = {
+        "--api-key-file": options.api_key_file,
+        "--server-model": options.server_model,
+        "--server-certificates": options.server_certificates,
+    }
+    for name, value in of_a_server.items():
+        if value is not None:
+            raise SettingsError(f"{name} is for --server, and no server is named.")
     if not options.pictures:
         raise SettingsError("There is no picture to classify.", hint="Name files, folders or patterns after the model.")
     classifier = load_classifier(options.model, options.classifying)
@@ -112,8 +122,8 @@ def _remote(
             f"With --server there is no model to name, and {options.model} is no picture.", hint="Leave it out."
         )
     files = picture_files([str(options.model), *options.pictures])
-    client = stack.enter_context(open_client(url, options.api_key_file))
-    found = remote_answers(client, files, options.top_k, broken, at_a_time=_AT_A_TIME)
+    client = stack.enter_context(open_client(url, options.api_key_file, options.server_certificates))
+    found = remote_answers(client, files, options.top_k, broken, at_a_time=_AT_A_TIME, model=options.server_model)
     return files, (_Answer(files[index], index, answer.top) for index, answer in found)
 
 

@@ -18,7 +18,7 @@ from cutaway.cli.arguments import parse
 from cutaway.cli.classifying import ClassifierOptions, Classifying, load_classifier
 from cutaway.cli.served_runs import ServedRun, is_reference, prepare
 from cutaway.cli.terminal import say
-from cutaway.errors import SettingsError
+from cutaway.errors import CutawayError, ServingError, SettingsError
 from cutaway.images import Limits
 
 if TYPE_CHECKING:
@@ -105,7 +105,7 @@ def serve_file(options: ServeOptions) -> None:
     tls = None if options.tls_cert is None or options.tls_key is None else Tls(options.tls_cert, options.tls_key)
     if tls is not None:
         check_tls(tls)
-    models = [_load(name, path, options) for name, path in _named(options)]
+    models = [_named_load(name, path, options) for name, path in _named(options)]
     public = options.host not in ("127.0.0.1", "localhost", "::1")
     app = create_app(
         models,
@@ -162,6 +162,16 @@ def _named(options: ServeOptions) -> list[tuple[str | None, Path]]:
             )
         named.append((name, Path(path)))
     return named
+
+
+def _named_load(name: str | None, path: Path, options: ServeOptions) -> Served:
+    """A model of those that are asked for; where it has a name, its failure says which one it is."""
+    try:
+        return _load(name, path, options)
+    except CutawayError as error:
+        if not options.models:
+            raise
+        raise ServingError(f"model {name}: {error.message}", hint=error.hint) from error
 
 
 def _load(name: str | None, path: Path, options: ServeOptions) -> Served:

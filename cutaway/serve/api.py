@@ -76,10 +76,12 @@ def create_app(
         root_path: Where a proxy shows the server, as `/classify`.
 
     Raises:
-        ServingError: A key is too short, an origin, the root path or a model's name is none, or two names are the same.
+        ServingError: A key is too short, a host, an origin, the root path or a model's name is none, or two names are
+            the same.
     """
     root_path = checked_root_path(root_path)
     known_keys = None if keys is None else Keys(keys)
+    check_hosts(hosts)
     check_origins(origins)
     limits = limits or ServingLimits()
     slots = Slots(limits.running, limits.waiting, time_limit=limits.time_limit)
@@ -136,6 +138,20 @@ def create_app(
     if root_path:
         app.add_middleware(UnderRootPath, root_path=root_path)
     return app
+
+
+def check_hosts(hosts: Collection[str]) -> None:
+    """Refuses what no request names as its host; `*` too, since each is to be named.
+
+    Raises:
+        ServingError: One is more than a name, or none.
+    """
+    for host in hosts:
+        if re.search(r"[/*@\s]|^[^:]+:\d*$", host):
+            raise ServingError(
+                f"{host[:100]!r} is not the name of a host.",
+                hint="Write it as www.example.org, without https:// or a port.",
+            )
 
 
 def check_origins(origins: Collection[str]) -> None:

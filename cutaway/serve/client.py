@@ -175,7 +175,9 @@ class Client:
         except httpx.TimeoutException as error:
             raise ServingError(f"{self.url} did not answer in time.", hint="Send fewer pictures at once.") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise ServingError(f"No server answers at {self.url}: {error}.", hint="Is it running?") from error
+            untrusted = "CERTIFICATE_VERIFY_FAILED" in str(error)
+            hint = "Name the certificates to trust, where it is one of your own." if untrusted else "Is it running?"
+            raise ServingError(f"No server answers at {self.url}: {error}.", hint=hint) from error
 
 
 def _as_file(picture: Picture) -> tuple[str, bytes]:

@@ -16,6 +16,7 @@ from cutaway.preprocessing.spec import Preprocessing
 from cutaway.serve import server
 from cutaway.serve.api import ServingLimits, create_app
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.models import Loaded, Served
 
 KEY = "an-api-key-of-the-tests"
 
@@ -78,6 +79,20 @@ def test_the_answers_are_those_of_the_file(model, url, folder, capsys, names, fo
         assert answered == expected
 
 
+def test_one_of_several_models_is_asked(model, folder, capsys) -> None:
+    preprocessing = Preprocessing(size=(4, 4), mean=(0, 0, 0), std=(1, 1, 1))
+    models = [
+        Served(name, Loaded(Classifier(model, classes=names, preprocessing=preprocessing, scores="logits")))
+        for name, names in (("english", ["red", "green", "blue"]), ("german", ["rot", "grün", "blau"]))
+    ]
+    with server.running(create_app(models, page=False)) as url:
+        assert main(["predict", "00.png", "--server", url, "--csv"]) == 0
+        assert main(["predict", "00.png", "--server", url, "--csv", "--server-model", "german"]) == 0
+    said = capsys.readouterr().out
+    assert "00.png,red," in said
+    assert "00.png,rot," in said
+
+
 def test_a_broken_picture_is_named_and_the_others_are_answered(url, folder, capsys) -> None:
     (folder / "05.png").write_bytes(b"no picture")
     assert main(["predict", ".", "--server", url, "--api-key-file", "key", "--json"]) == 1
@@ -101,6 +116,10 @@ def test_a_broken_picture_is_named_and_the_others_are_answered(url, folder, caps
         (["00.png", "--server", "URL", "--api-key-file", "none"], "cannot be read"),
         (["none.png", "--server", "URL"], "no picture at none.png"),
         (["model.onnx", "00.png", "--api-key-file", "key"], "no server is named"),
+        (["model.onnx", "00.png", "--server-model", "other"], "no server is named"),
+        (["00.png", "--server", "URL"], "--api-key-file"),
+        (["00.png", "--server", "URL", "--api-key-file", "key", "--server-model", "shoes"], "no model 'shoes'"),
+        (["00.png", "--server", "URL", "--server-certificates", "key"], "as certificates"),
     ],
 )
 def test_what_is_said_wrongly_is_told(url, folder, capsys, words, said) -> None:

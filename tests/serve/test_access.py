@@ -19,6 +19,7 @@ from cutaway.serve import keys as keys_module
 from cutaway.serve import server
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.client import Client
 from cutaway.serve.keys import COOKIE, Keys, read_keys
 from cutaway.serve.micro_batches import MicroBatching
 from cutaway.serve.own_graph import OwnGraph
@@ -271,6 +272,15 @@ def test_speaks_tls_with_a_certificate(classifier, tls) -> None:
         assert httpx.get(f"{url}/readyz", verify=trusted).json() == {"status": "ready"}
 
 
+def test_client_of_a_server_with_a_certificate_of_its_own(classifier, tls) -> None:
+    with server.running(create_app(classifier, page=False), tls=tls) as url:
+        with Client(url, certificates=tls.certificate) as client:
+            assert client.model().classes == list(classifier.classes)
+        with Client(url) as client, pytest.raises(ServingError) as raised:
+            client.model()
+    assert "certificates to trust" in (raised.value.hint or "")
+
+
 def test_files_that_are_no_certificate_are_told_in_a_sentence(tls, tmp_path) -> None:
     (tmp_path / "text.pem").write_text("no")
     for wrong, words in (
@@ -327,6 +337,13 @@ def test_as_many_requests_work_at_once_as_fill_the_micro_batches_that_run(model_
     assert batching.now.classifier._graph._batching == MicroBatching(most=8, wait=0.005, runs=2)
 
 
+def test_of_several_models_the_one_that_cannot_be_served_is_named(model_path, tmp_path, started) -> None:
+    (tmp_path / "torn.onnx").write_bytes(model_path.read_bytes()[:50])
+    with pytest.raises(ServingError, match=r"^model torn: The ONNX file"):
+        run_serve(["--model", f"whole={model_path}", "--model", f"torn={tmp_path / 'torn.onnx'}", "--no-page"])
+    assert not started
+
+
 @pytest.mark.parametrize(
     ("words", "error", "said"),
     [
@@ -340,6 +357,9 @@ def test_as_many_requests_work_at_once_as_fill_the_micro_batches_that_run(model_
         ("--micro-batch-wait-ms -1", SettingsError, "--micro-batch-wait-ms"),
         ("--cors-origins *", ServingError, "not an origin"),
         ("--root-path x", ServingError, "not a path"),
+        ("--allowed-hosts https://www.example.org", ServingError, "not the name of a host"),
+        ("--allowed-hosts www.example.org:8443", ServingError, "not the name of a host"),
+        ("--allowed-hosts *", ServingError, "not the name of a host"),
     ],
 )
 def test_what_is_said_wrongly_is_told(model_path, started, words, error, said) -> None:
