@@ -155,7 +155,10 @@ def test_broken_picture_is_told_in_words_and_leaves_no_stale_answer(client) -> N
     assert toast["level"] == "warning"
     assert len(toast["log"]) > 20
     assert "<" not in toast["log"]
-    assert completed(answer)["output"]["data"][0] == {}
+    label, explanation, seen = completed(answer)["output"]["data"]
+    assert label == {}
+    assert "will be shown here" in explanation
+    assert f'<p class="cw-failure">{toast["log"]}</p>' == seen  # a toast is gone after seconds
 
 
 ATTACKS = {

@@ -52,5 +52,7 @@ def test_many_pictures_tells_it_once_and_in_each_line(client, ask) -> None:
 
 
 def test_feature_maps(client, ask) -> None:
-    assert toasts(ask(client, "feature-layer", "change", [sent(client, 255), "colors"])) == [SENTENCE]
+    messages = ask(client, "feature-layer", "change", [sent(client, 255), "colors"])
+    assert toasts(messages) == [SENTENCE]
+    assert messages[-1]["output"]["data"] == [f'<p class="cw-failure">{SENTENCE}</p>']
     assert "Map of channel" in str(ask(client, "feature-layer", "change", [sent(client, 128), "colors"])[-1])

@@ -61,3 +61,8 @@ class Asking:
 def toast(error: CutawayError) -> None:
     """Shows the error in words. Not by raising it: then the last picture's answer would stay beside the new picture."""
     gr.Warning(html.escape(str(error)))  # the browser takes it for HTML
+
+
+def failure(error: CutawayError) -> str:
+    """The error as HTML in place of an answer: a toast is gone after seconds, and the picture stands there still."""
+    return f'<p class="cw-failure">{html.escape(str(error))}</p>'

@@ -11,7 +11,7 @@ from cutaway.errors import CutawayError
 from cutaway.images import decode
 from cutaway.serve.classifier import TOP_CLASS, Prediction
 from cutaway.serve.page import figures
-from cutaway.serve.page.asking import Asking, toast
+from cutaway.serve.page.asking import Asking, failure, toast
 from cutaway.serve.page.gallery import Gallery, show_gallery, verdict
 from cutaway.serve.page.words import unique_names
 from cutaway.serve.page_mount import STATIC, guarded, uploaded
@@ -83,7 +83,7 @@ def classify_tab(asking: Asking, gallery: Gallery) -> gr.Image:
             return await asking.in_turn(_answer, asking, gallery, path, target, other)
         except CutawayError as error:
             toast(error)
-            return blank
+            return {}, figures.no_explanation(), failure(error)
 
     for trigger in (picture.change, chosen.change, compared.change):
         trigger(

@@ -16,7 +16,7 @@ from cutaway.images import decode
 from cutaway.preprocessing.spec import Pixels
 from cutaway.serve.answers import data_uri
 from cutaway.serve.metadata import Feature
-from cutaway.serve.page.asking import Asking, toast
+from cutaway.serve.page.asking import Asking, failure, toast
 from cutaway.serve.page.words import counted, size
 from cutaway.serve.page_mount import guarded
 
@@ -43,7 +43,7 @@ def feature_maps_tab(asking: Asking, tab: gr.Tab, picture: gr.Image) -> None:
             return await asking.in_turn(_answer, asking, path, name)
         except CutawayError as error:
             toast(error)
-            return no_picture()
+            return failure(error)
 
     for trigger in (tab.select, layer.change):
         trigger(
