@@ -263,6 +263,8 @@ def find(reference: str | Path, *, prefer: Which = "best") -> Stored:
             and not (Path(text) / "checkpoints").is_dir()
             and not Run(Path(text)).configuration.exists()
         ):
+            if inside := _runs_in(Path(text)):
+                raise BundleError(f"{text} is a folder of runs.", hint=f"Name one of them: {' or '.join(inside[:3])}.")
             return Stored(Path(text), read_manifest(Path(text)))
     run = Run(Path(base))
     if not run.path.is_dir():
@@ -305,10 +307,15 @@ def beside_others(error: BundleError, run: Run) -> BundleError:
 
 def _runs_like(path: Path) -> list[str]:
     """The runs beside a path whose names are nearly its own."""
-    if not path.parent.is_dir():
-        return []
-    runs = [other.name for other in path.parent.iterdir() if Run(other).checkpoints.is_dir()]
+    runs = [Path(run).name for run in _runs_in(path.parent)]
     return [str(path.with_name(name)) for name in difflib.get_close_matches(path.name, runs, n=3, cutoff=0.6)]
+
+
+def _runs_in(folder: Path) -> list[str]:
+    """The runs of which a folder holds the directories."""
+    if not folder.is_dir():
+        return []
+    return sorted(str(child) for child in folder.iterdir() if Run(child).checkpoints.is_dir())
 
 
 def _names_network(reference: str) -> bool:

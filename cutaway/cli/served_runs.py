@@ -29,10 +29,10 @@ class ServedRun:
 
 
 def is_reference(model: Path) -> bool:
-    """Whether a path names a run or a bundle, as `RUN` or `RUN@last`, and no ONNX file."""
+    """Whether a path names a run or a bundle, there or not, as `RUN` or `RUN@last`, and no ONNX file."""
     if "@" in model.name and not model.exists():
         model = model.with_name(model.name.rpartition("@")[0])
-    return model.is_dir()
+    return model.is_dir() or not (model.suffix or model.exists())
 
 
 def prepare(reference: str, *, allow_code: tuple[str, ...] = (), page: bool = True) -> ServedRun:

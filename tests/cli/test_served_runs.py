@@ -7,7 +7,7 @@ import pytest
 from cutaway.checkpoints import find, write_bundle
 from cutaway.cli import exporting, served_runs
 from cutaway.cli.served_runs import is_reference, layers_as_html, prepare
-from cutaway.errors import SettingsError
+from cutaway.errors import BundleError, SettingsError
 from cutaway.inspect import layer_table
 from cutaway.networks import NetworkSpec, build
 from cutaway.serve.classifier import Classifier
@@ -23,12 +23,21 @@ def export_again(*_, **__):
 
 @pytest.mark.parametrize(
     ("name", "wanted"),
-    [("run", True), ("run@last", True), ("model.onnx", False), ("missing@last", False), ("missing", False)],
+    [("run", True), ("run@last", True), ("model.onnx", False), ("missing.onnx", False), ("missing@last", True)],
 )
 def test_folders_are_references_and_files_are_not(tmp_path, name: str, wanted: bool) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "model.onnx").touch()
     assert is_reference(tmp_path / name) is wanted
+
+
+@pytest.mark.parametrize(("name", "said"), [("fist", "Did you mean {}/first?"), (".", "Name one of them: {}/first.")])
+def test_run_that_is_not_there_and_folder_of_runs_are_told_which_there_are(tmp_path, name: str, said: str) -> None:
+    (tmp_path / "first" / "checkpoints").mkdir(parents=True)
+    assert is_reference(tmp_path / name)
+    with pytest.raises(BundleError) as told:
+        prepare(str(tmp_path / name))
+    assert told.value.hint == said.format(tmp_path)
 
 
 def test_folder_with_an_at_sign_in_its_name_is_itself(tmp_path) -> None:

@@ -465,8 +465,10 @@ def test_a_page_that_was_open_while_the_model_was_replaced_says_to_reload_it(
         page.get_by_role("option", name="grey", exact=True).click()
         toast = page.locator("[data-testid='toast-body']")
         expect(toast).to_contain_text("The model was replaced since this page was opened. Reload the page.")
+        expect(page.get_by_role("alert").filter(has_text="The model was replaced")).to_be_visible()
+        expect(page.locator("#label")).to_be_hidden()  # of the picture before, and of the model before
 
-        page.reload()
+        page.locator("#header").get_by_role("link", name="Reload the page").click()
         expect(page.locator("#header")).to_contain_text("couleurs")
         upload(page, pictures_on_disk[0])
         assert answer(page) in ("rouge", "vert", "bleu", "gris")

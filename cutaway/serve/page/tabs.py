@@ -18,6 +18,7 @@ from cutaway.serve.page.feature_maps import feature_maps_tab
 from cutaway.serve.page.gallery import Gallery
 from cutaway.serve.page.many import many_tab
 from cutaway.serve.page.words import counted
+from cutaway.serve.page_mount import STATIC
 from cutaway.serve.slots import Slots
 
 
@@ -79,12 +80,15 @@ def build_asking(asking: Asking, tabs: Sequence[Tab] = (), others: Sequence[Link
     """
     classifier = asking.classifier
     gallery = Gallery(examples_of(classifier.path, classifier.classes))
-    with gr.Blocks(
-        title=f"cutaway · {classifier.metadata.network}", analytics_enabled=False, delete_cache=(3600, 3600)
-    ) as page:
+    name = next((each.name for each in others if each.is_here), classifier.metadata.network)
+    with gr.Blocks(title=f"cutaway · {name}", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
         if others:
             gr.HTML(links(others), elem_id="models")
-        gr.HTML(header(classifier), elem_id="header")
+        gr.HTML(
+            header(classifier),
+            js_on_load=(STATIC / "replaced.js").read_text(encoding="utf-8"),
+            elem_id="header",
+        )
         with gr.Tabs(elem_id="tabs"):
             with gr.Tab("Classify", id="classify"):
                 picture = classify_tab(asking, gallery)
