@@ -11,7 +11,7 @@ window.fetch = async (...asked) => {
     const again = document.createElement("a");
     again.href = "";
     again.textContent = "Reload the page";
-    said.append(again, ".");
+    said.append(again);
     element.append(said);
   }
   return answer;
