@@ -403,7 +403,7 @@ def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(
             "#seen figcaption",
             "#choices [data-testid=block-info]",
         ),
-        "Many pictures": (".cw-table thead th", ".cw-table td", ".cw-failed td", ".cw-download"),
+        "Many pictures": (".cw-table thead th", ".cw-table td", ".cw-failed td", ".cw-download", "#many-files a"),
         "Feature maps": ("#feature-maps .cw-note", ".cw-tiles figcaption"),
         "About": (".cw-facts dt", ".cw-facts dd"),
     }
@@ -418,6 +418,12 @@ def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(
                 page.locator(selector).first.wait_for()
                 assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
+
+        page.get_by_role("tab", name="Classify").click()
+        page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
+        upload(page, broken)
+        page.locator(".cw-failure").wait_for()
+        assert page.locator(".cw-failure").evaluate(CONTRAST) >= 4.5
 
 
 NAME = """(element) => (element.getAttribute('aria-label') || element.innerText
