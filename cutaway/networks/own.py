@@ -13,6 +13,7 @@ import types
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -164,17 +165,20 @@ def _built(factory: Callable[..., nn.Module], spec: NetworkSpec) -> nn.Module:
     return made.cpu()
 
 
-def _failed(what: str, error: Exception) -> NetworkError:
+def _failed(
+    what: str, error: Exception, unless_theirs: str = "Does it take the arguments that it is given, and no more?"
+) -> NetworkError:
     """What a person's own code raised, and where, which they would look for in a traceback."""
     # A KeyError shows its key as Python writes it.
     said = str(error.args[0] if isinstance(error, KeyError) and error.args else error).strip()
-    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename != __file__]
+    not_theirs = (__file__, str(Path(torch.__file__).parent))
+    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(not_theirs)]
     if isinstance(error, SyntaxError):
         hint = f"See {error.filename}, line {error.lineno}."
     elif theirs:
         hint = f"See {theirs[-1].filename}, line {theirs[-1].lineno}."
     else:  # it was never entered
-        hint = "Does it take the arguments that it is given, and no more?"
+        hint = unless_theirs
     return NetworkError(
         f"{what}: {type(error).__name__}{f': {said}' if said else ''}".rstrip(".") + ".",
         hint=hint,
@@ -184,16 +188,22 @@ def _failed(what: str, error: Exception) -> NetworkError:
 def _check_runs(network: nn.Module, spec: NetworkSpec) -> None:
     """Sends two black pictures through, which gives lazy layers their shapes too."""
     channels, height, width = spec.input_shape
-    asked = f"pictures of {height}x{width} pixels and {channels} channel{'s' if channels > 1 else ''}"
+    asked = f"two pictures of {height}x{width} pixels and {channels} channel{'s' if channels > 1 else ''}"
     try:
         with torch.no_grad():
             output = network.eval()(torch.zeros(2, *spec.input_shape))
-    except (RuntimeError, ValueError, TypeError, IndexError, AssertionError, NotImplementedError) as error:
-        raise NetworkError(f"{spec.name} cannot take {asked}: {error}") from error
+    except CutawayError:
+        raise
+    except Exception as error:
+        raise _failed(
+            f"{spec.name} cannot take {asked}", error, "Do its layers fit each other and this input?"
+        ) from error
     logits = output if isinstance(output, Tensor) else getattr(output, "logits", None)
     if not isinstance(logits, Tensor) or logits.shape != (2, spec.num_classes):
-        gave = list(logits.shape) if isinstance(logits, Tensor) else type(output).__name__
+        gave = list(logits.shape) if isinstance(logits, Tensor) else f"a {type(output).__name__}"
         raise NetworkError(
             f"{spec.name} answers two pictures with {gave}, and not with logits of the shape [2, {spec.num_classes}].",
-            hint=f"Its last layer should have an output for each of the {spec.num_classes} classes.",
+            hint=f"Its last layer should have an output for each of the {spec.num_classes} classes."
+            if isinstance(logits, Tensor) and logits.dim() == 2
+            else "Let its forward return the logits alone, a row for each picture.",
         )

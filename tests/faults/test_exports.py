@@ -135,7 +135,7 @@ def check_said_and_left(capfd, earlier, said):
         ("Loops", ["--no-explain"], "branches on the values of tensors"),
         ("BatchOfTwo", [], "only works for the batch size it was traced with (2)"),
         ("BatchOfTwo", ["--no-explain"], "only works for the batch size it was traced with (2)"),
-        ("GivesATuple", [], "with tuple, and not with logits"),
+        ("GivesATuple", [], "with a tuple, and not with logits"),
     ],
 )
 def test_a_network_that_cannot_be_exported_is_a_sentence_and_what_to_do(name, more, said, words, earlier, capfd):

@@ -142,11 +142,23 @@ def test_a_bundle_of_an_own_network_needs_it_again(tmp_path):
         restore(trained.run, network=nn.Sequential(nn.Flatten(), nn.Linear(36, 2)))
 
 
+class Fails(nn.Module):
+    def forward(self, x):
+        return x.shap
+
+
+class Pair(Small):
+    def forward(self, x):
+        return super().forward(x), x
+
+
 @pytest.mark.parametrize(
     ("network", "said"),
     [
         (nn.Sequential(nn.Flatten(), nn.Linear(36, 3)), r"\[2, 3\].*\[2, 2\]"),
-        (nn.Sequential(nn.Flatten(), nn.Linear(49, 2)), "cannot take pictures of 6x6"),
+        (nn.Sequential(nn.Flatten(), nn.Linear(49, 2)), r"cannot take two pictures of 6x6.*Do its layers fit"),
+        (Fails(), r"AttributeError: .*'shap'.*See .*test_own_objects.py, line \d+"),
+        (Pair(), r"with a tuple.*return the logits alone"),
         (lambda: 7, "no nn.Module but a int"),
     ],
 )
