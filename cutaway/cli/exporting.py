@@ -197,6 +197,11 @@ def tell(exported: Exported) -> None:
     if result.metadata.features:
         say(f"it also gives {', '.join(feature.output for feature in result.metadata.features)}")
     say(verified_in_words(result.figures))
+    if result.figures.scores_in_unit_range:
+        say(
+            "all of the network's scores lie between 0 and 1: if it ends with a softmax or sigmoid, export it without, "
+            "for the file takes the softmax itself, and of probabilities that makes all classes look alike"
+        )
     if result.explained and result.figures.heatmap_correlation is None:
         say("the heat-maps of all these pictures are flat, so nothing of their shape was compared")
     if result.metadata.verification.data.startswith("generated"):

@@ -60,7 +60,7 @@ def test_without_it_the_file_names_the_split(convolutional_run, photos):
 
 
 @pytest.mark.parametrize("correlation", [None, 0.9999])
-def test_heat_maps_of_which_nothing_could_be_compared_are_told(correlation, capsys):
+def test_flat_heat_maps_and_scores_that_look_like_probabilities_are_told(correlation, capsys):
     spec = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.2,) * 3)
     metadata = Metadata(
         classes=("a", "b"),
@@ -71,8 +71,10 @@ def test_heat_maps_of_which_nothing_could_be_compared_are_told(correlation, caps
         verification=Verification(data="1 given pictures", thresholds={}),
     )
     figures = Figures(1, 15, (1,), (), 0.0, 1.0, 1.0, 0.0, 1.0, heatmap_correlation=correlation, heatmap_share=1.0)
+    figures = replace(figures, scores_in_unit_range=correlation is None)
     tell(Exported(ExportResult(Path("n.onnx"), 9, metadata, figures)))
-    assert ("are flat" in capsys.readouterr().out) == (correlation is None)
+    said = capsys.readouterr().out
+    assert ("are flat" in said) == ("softmax or sigmoid" in said) == (correlation is None)
 
 
 def test_a_run_whose_data_is_gone_is_exported_without_a_confusion_matrix_and_that_is_told(convolutional_run, photos):

@@ -22,9 +22,15 @@ def check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: 
         classes: Label names in output order.
 
     Raises:
-        ExportError: It normalises over batches, is not on the CPU, does not run, or does not return logits [N, K] for K
-            classes.
+        ExportError: It has one class alone, normalises over batches, is not on the CPU, does not run, or does not
+            return logits [N, K] for K classes.
     """
+    if len(classes) < 2:
+        raise ExportError(
+            "With one class alone the softmax gives every picture a probability of 1.",
+            hint="A network that says yes or no by one score needs two: let it return "
+            "torch.cat((0 * score, score), 1), and name two classes.",
+        )
     mixing = layers_over_batches(network)
     if mixing:
         raise ExportError(

@@ -78,6 +78,7 @@ def compare(
         logit_difference=float(logits.max()),
         logit_share=float((logits <= allowed(thresholds.logit, logit_rounding, _OPEN_SHARE)).mean()),
         logit_rounding=None if logit_rounding is None else float(logit_rounding.max()),
+        scores_in_unit_range=bool(theirs.logits.min() >= 0 and theirs.logits.max() <= 1),
     )
     figures = _with_heatmaps(figures, ours, theirs, thresholds, exactly)
     return _with_features(figures, ours, theirs, thresholds, exactly)

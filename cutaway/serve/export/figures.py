@@ -95,6 +95,8 @@ class Figures:
             into account; None without heat-maps.
         heatmap_wrong_flags: How many maps are called faint that are not, or the other way; None where nothing is said.
         float64_failed: Whether the network was to be asked in float64, and could not run in it.
+        scores_in_unit_range: Whether all logits of PyTorch lie between 0 and 1, as those of a network do that ends with
+            a softmax or sigmoid of its own.
         encoded_pictures: How many encoded files went the whole way, through the decoder and the classifier on one
             side and through training's own evaluation on the other; 0 where that was not done.
         encoded_probability_difference: Largest difference of any probability there.
@@ -123,6 +125,7 @@ class Figures:
     heatmap_determined: float | None = None
     heatmap_wrong_flags: int | None = None
     float64_failed: bool = False
+    scores_in_unit_range: bool = False
     encoded_pictures: int = 0
     encoded_probability_difference: float | None = None
     encoded_top1_agreement: float | None = None

@@ -136,7 +136,11 @@ def _session(path: Path, provider: Provider) -> Session:
     try:
         return open_session(path, provider, None)
     except ServingError as error:
-        raise ExportError(error.message) from error
+        # Of the operators of a network, ONNX Runtime computes many in float32 alone.
+        hint = (
+            "Is the network in float64? network.float() makes it float32." if "NOT_IMPLEMENTED" in error.message else ""
+        )
+        raise ExportError(error.message, hint=hint) from error
 
 
 def _with_encoded(

@@ -227,3 +227,10 @@ def test_a_flag_has_to_follow_from_the_map(strongest, said, wrong):
 def test_a_file_without_flags_is_not_asked_for_them():
     figures = figures_of(maps([1, 0, 0, 0]), maps([1, 0, 0, 0]))
     assert figures.heatmap_wrong_flags is None
+
+
+@pytest.mark.parametrize(("logits", "they_do"), [([[0.9, 0.1], [0.4, 0.6]], True), ([[0.9, 0.1], [-0.1, 1.1]], False)])
+def test_scores_that_look_like_probabilities_are_noticed(logits, they_do):
+    same = answers(logits)
+    figures = compare(same, same, Thresholds(), pictures=1, batch_sizes=(1,), picture_sizes=())
+    assert figures.scores_in_unit_range is they_do

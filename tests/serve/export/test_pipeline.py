@@ -246,6 +246,23 @@ def test_a_faulty_network_is_a_clear_error_and_leaves_no_file(fault, worked_out,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_of_one_score_is_refused_and_the_pair_of_scores_that_is_advised_gives_its_sigmoid(tmp_path):
+    scores = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
+    with pytest.raises(ExportError, match=r"torch\.cat"):
+        export_module(scores, TINY, ["yes"], tmp_path / "x.onnx", explain=False)
+    assert list(tmp_path.iterdir()) == []
+    score = torch.randn(5, 1)
+    pair = torch.cat((0 * score, score), 1)
+    torch.testing.assert_close(pair.softmax(1)[:, 1:], score.sigmoid())
+
+
+def test_a_network_in_float64_is_told_of_where_onnx_runtime_cannot_compute_it(tmp_path):
+    network = nn.Sequential(Scale(lambda x: x.double()), nn.Conv2d(1, 2, 2).double(), nn.Flatten())
+    with pytest.raises(ExportError, match=r"network\.float\(\)"):
+        export_module(network, TINY, ["a", "b"], tmp_path / "x.onnx", explain=False, input_form="float")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_network_that_normalises_over_batches_is_refused_before_it_is_traced(worked_out, tmp_path):
     # One picture alone could not tell: beside itself it is answered to the same.
     network = nn.Sequential(nn.BatchNorm2d(1, track_running_stats=False), worked_out)
