@@ -49,7 +49,8 @@ def run_train(arguments: Sequence[str]) -> None:
         say(f"test accuracy of the best bundle {as_percent(trained.test.accuracy)}{averaged}")
         say_test(trained.test, trained.best.manifest.classes)
     say(f"best bundle {trained.best.path}")
-    say(f"next: cutaway inspect report {trained.run}, cutaway export {trained.run}, tensorboard --logdir {trained.run}")
+    of_run = " ".join([str(trained.run), *(["--allow-code", *own["allow_code"]] if own["allow_code"] else [])])
+    say(f"next: cutaway inspect report {of_run}, cutaway export {of_run}, tensorboard --logdir {trained.run}")
 
 
 def say_test(measured: Metrics, classes: Sequence[str]) -> None:

@@ -53,7 +53,9 @@ def test_layers_and_export_of_an_own_network_need_permission(own_run, monkeypatc
     forget()
     assert main(["train", "--resume", own_run]) == 1
     assert main(["train", "--resume", own_run, "--allow-code", "own_networks_for_the_cli"]) == 0
-    assert "all of its 1 epochs already" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "all of its 1 epochs already" in said
+    assert "cutaway export run --allow-code own_networks_for_the_cli," in said
     assert main(["predict", "own.onnx", str(pictures / "dark" / "0.png")]) == 0
 
 
