@@ -29,6 +29,8 @@ _SEAL_KEY = _PREFIX + "sha256"
 _UNSEALED = b"0" * 64
 # How protobuf writes the start of that property: field 1 with its length and text, then field 2 and its length.
 # JSON escapes control characters, so no other property of ours can hold these bytes.
+# Of a protobuf that begins with its first field, the version, as every writer of ONNX has it.
+_FIRST_BYTE = 0x08
 _SEAL_MARKER = b"\x0a" + bytes([len(_SEAL_KEY)]) + _SEAL_KEY.encode() + b"\x12" + bytes([len(_UNSEALED)])
 
 _NOT_OURS_HINT = (
@@ -230,6 +232,10 @@ def check_seal(data: bytes) -> None:
 
 def _seal_start(data: bytes) -> int:
     found = data.find(_SEAL_MARKER)
+    if not data:
+        raise ServingError("The model file is empty.", hint=_DAMAGED_HINT)
+    if found < 0 and data[0] != _FIRST_BYTE:
+        raise ServingError("This is no ONNX file.", hint="Give one that `cutaway export` made.")
     if found < 0:
         message = "The ONNX file carries no cutaway seal: it is damaged or was not made by cutaway."
         raise ServingError(message, hint=_NOT_OURS_HINT)

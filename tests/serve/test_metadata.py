@@ -97,8 +97,9 @@ def test_a_torn_and_an_unsealed_file_are_refused():
 def test_a_foreign_file_is_refused_by_name():
     with pytest.raises(ServingError, match="not made by cutaway"):
         from_properties({"producer": "someone"})
-    with pytest.raises(ServingError, match="no cutaway seal"):
-        seal(b"anything")
+    for data, said in ((b"\x08\x0aanything", "no cutaway seal"), (b"\x89PNG", "no ONNX file"), (b"", "is empty")):
+        with pytest.raises(ServingError, match=said):
+            seal(data)
 
 
 @pytest.mark.parametrize("version", ["2", "9" * 5000])
