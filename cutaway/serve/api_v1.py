@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-from fastapi import FastAPI, Query, Request
+from fastapi import Depends, FastAPI, Query, Request
 from starlette.exceptions import HTTPException
 
 from cutaway.errors import ImageError
@@ -47,7 +48,7 @@ def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits
         json_schema_extra={"enum": models.names},
     )
 
-    @app.get("/v1/model", tags=["model"], responses=described(404))
+    @app.get("/v1/model", tags=["model"], responses=described(404, 422), dependencies=[Depends(_known_alone)])
     async def describe(model: str | None = which_model) -> ModelAnswer:
         """Classes, preprocessing, metrics, provenance and verification of the network."""
         name, loaded = models.named(model)
@@ -57,6 +58,7 @@ def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits
         "/v1/classify",
         tags=["model"],
         responses=described(400, 404, 408, 413, 415, 422, 500, 503, 504),
+        dependencies=[Depends(_known_alone)],
         openapi_extra={"requestBody": body_schema(limits.max_images)},
     )
     async def classify(
@@ -76,6 +78,16 @@ def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits
         async with slots.admission(name) as admission:
             sent = await admission.receive(pictures_of(request, limits.max_images))
             return await admission.run(_classify, name, loaded, sent, limits.image, top_k, explain, class_index)
+
+
+def _known_alone(request: Request) -> None:
+    """Refuses a parameter that there is not: who misspells `model` would be answered by another one."""
+    known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
+    for name in request.query_params:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"Known are {', '.join(known)}."
+            raise HTTPException(422, f"There is no parameter {name[:100]!r}. {hint}")
 
 
 def _classify(

@@ -231,6 +231,12 @@ def test_explaining_a_file_without_heatmaps_is_refused(make_model, pictures) -> 
         assert_problem(client.post("/v1/classify?explain=overlay", files=files), 422, "without heat-maps")
 
 
+def test_a_parameter_that_there_is_not_is_refused_with_the_one_that_is_meant(client, pictures) -> None:
+    picture = encoded(pictures("red"))
+    assert_problem(client.post("/v1/classify?topk=3", content=picture), 422, "'topk'", "Did you mean top_k?")
+    assert_problem(client.get("/v1/model?verbose=1"), 422, "'verbose'", "Known are model.")
+
+
 def test_unknown_path_and_method_are_problems(client) -> None:
     assert_problem(client.get("/nothing"), 404)
     assert_problem(client.get("/v1/classify"), 405)
