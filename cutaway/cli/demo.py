@@ -189,7 +189,9 @@ def _look_inside(restored: Restored, dataset: Dataset, out: Path) -> None:
 def _export(restored: Restored, dataset: Dataset, run: Path) -> Path:
     import numpy as np
 
-    from cutaway.cli.exporting import ExportOptions, export_reference, tell
+    from cutaway.cli.export_options import ExportOptions
+    from cutaway.cli.export_reference import export_reference
+    from cutaway.cli.export_words import tell
     from cutaway.evaluation import evaluate
     from cutaway.serve.classifier import Classifier
 

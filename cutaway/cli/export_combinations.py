@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
-    from cutaway.cli.exporting import ExportOptions
+    from cutaway.cli.export_options import ExportOptions
 
 _LEAVE_OUT = "Leave one of them out."
 _NAME_DATA = "Name them: --data folder:PATH."

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from cutaway.cli.terminal import say
 
 if TYPE_CHECKING:
-    from cutaway.cli.exporting import ExportOptions
+    from cutaway.cli.export_options import ExportOptions
     from cutaway.datasets import Dataset
     from cutaway.serve.examples import Example
 

@@ -17,17 +17,11 @@ from cutaway.cli.export_examples import (
     refuse_examples,
     tell_examples,
 )
+from cutaway.cli.export_options import ExportOptions
 from cutaway.cli.export_pictures import labelled
+from cutaway.cli.export_reference import Exported, export_source, source_of
 from cutaway.cli.export_sources import Source
-from cutaway.cli.exporting import (
-    Exported,
-    ExportOptions,
-    calibration_in_words,
-    export_source,
-    form_in_words,
-    origin_as_json,
-    source_of,
-)
+from cutaway.cli.export_words import calibration_in_words, form_in_words, origin_as_json
 from cutaway.cli.outputs import Kind, require_file
 from cutaway.cli.terminal import as_bytes, bars, say, say_json, say_table
 

@@ -10,7 +10,7 @@ from cutaway.cli.terminal import as_bytes, say, say_json
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
-    from cutaway.cli.exporting import ExportOptions
+    from cutaway.cli.export_options import ExportOptions
     from cutaway.serve.web import Runtime, WebPage
 
 # What has a meaning where a file is only put into a page.

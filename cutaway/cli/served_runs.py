@@ -53,7 +53,9 @@ def prepare(reference: str, *, allow_code: tuple[str, ...] = (), page: bool = Tr
     if _bundle_of(model) == stored.manifest.digest():
         say(f"{model} was made of {stored.path.name}, so it is served as it is")
     else:
-        from cutaway.cli.exporting import ExportOptions, export_reference, tell
+        from cutaway.cli.export_options import ExportOptions
+        from cutaway.cli.export_reference import export_reference
+        from cutaway.cli.export_words import tell
 
         tell(export_reference(ExportOptions(str(stored.path), out=model, allow_code=allow_code), track=bars))
     return ServedRun(model, _tabs(stored.path, allow_code) if page else ())

@@ -12,7 +12,7 @@ import tyro
 from cutaway.cli.arguments import parse
 from cutaway.cli.export_pictures import labelled, own_pictures, pictures_in
 from cutaway.cli.export_sources import ForeignOptions, find_source
-from cutaway.cli.exporting import form_in_words, verified_in_words
+from cutaway.cli.export_words import form_in_words, verified_in_words
 from cutaway.cli.terminal import bars, say, say_json, say_table
 
 if TYPE_CHECKING:

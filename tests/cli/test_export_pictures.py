@@ -13,8 +13,9 @@ from cutaway.checkpoints import write_bundle
 from cutaway.checkpoints.runs import find
 from cutaway.cli import main
 from cutaway.cli.export_pictures import show
+from cutaway.cli.export_reference import Exported
 from cutaway.cli.export_sources import ForeignOptions, find_source
-from cutaway.cli.exporting import Exported, tell
+from cutaway.cli.export_words import tell
 from cutaway.errors import DataError, ExportError, ImageError, SettingsError
 from cutaway.networks import build
 from cutaway.preprocessing import Preprocessing

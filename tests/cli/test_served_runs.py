@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.checkpoints import find, write_bundle
-from cutaway.cli import exporting, served_runs
+from cutaway.cli import export_reference, served_runs
 from cutaway.cli.served_runs import is_reference, layers_as_html, prepare
 from cutaway.errors import BundleError, SettingsError
 from cutaway.inspect import layer_table
@@ -54,7 +54,7 @@ def test_run_is_exported_once_for_each_bundle(convolutional_run: Path, monkeypat
     assert Classifier(model, provider="cpu").metadata.bundle == find("run").manifest.digest()
     assert "verified against PyTorch" in capsys.readouterr().out
 
-    monkeypatch.setattr(exporting, "export_reference", export_again)
+    monkeypatch.setattr(export_reference, "export_reference", export_again)
     assert prepare("run", page=False).model == model
     assert "served as it is" in capsys.readouterr().out
 
