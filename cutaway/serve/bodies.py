@@ -8,12 +8,13 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from cutaway.serve.slots import in_thread
 
-__all__ = ["Sent", "body_schema", "pictures_of", "refuse_encoding"]
+__all__ = ["Sent", "body_schema", "pictures_of", "refuse_charset", "refuse_encoding"]
 
 RAW_KINDS = (
     "image/png",
@@ -45,9 +46,11 @@ class JsonPictures(BaseModel):
         images: The bytes of one file each, in base64.
     """
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    # Further fields are refused afterwards, and one wrong element is told: an error for each of millions would fill
+    # memory.
+    model_config = ConfigDict(extra="allow", strict=True)
 
-    images: Annotated[list[str], Field(min_length=1)]
+    images: Annotated[list[str], Field(min_length=1, fail_fast=True)]
 
 
 async def pictures_of(request: Request, max_images: int) -> list[Sent]:
@@ -83,6 +86,18 @@ def refuse_encoding(request: Request) -> None:
         raise HTTPException(415, detail, headers={"Accept-Encoding": "identity"})
 
 
+def refuse_charset(request: Request) -> None:
+    """Some of Python's codecs make text of a form that nobody can write again, or fail in ways of their own.
+
+    Raises:
+        HTTPException: 415, where the form names another charset than UTF-8.
+    """
+    _, options = parse_options_header(request.headers.get("content-type"))
+    charset = options.get(b"charset", b"utf-8").decode("latin-1")
+    if charset.lower() not in ("utf-8", "utf8", "us-ascii"):
+        raise HTTPException(415, f"The charset {charset[:100]!r} is not taken: send the form in UTF-8.")
+
+
 def body_schema(max_images: int) -> dict[str, Any]:
     """The request body as OpenAPI describes it."""
     many = {"type": "array", "minItems": 1, "maxItems": max_images}
@@ -110,6 +125,7 @@ def body_schema(max_images: int) -> dict[str, Any]:
 
 
 async def _of_form(request: Request, max_images: int) -> list[Sent]:
+    refuse_charset(request)
     async with request.form(max_files=max_images + 1, max_fields=16) as form:
         sent = form.getlist("images")
         if not sent or any(not isinstance(part, UploadFile) for part in sent):
@@ -119,17 +135,19 @@ async def _of_form(request: Request, max_images: int) -> list[Sent]:
 
 
 def _of_json(body: bytes, max_images: int) -> list[Sent]:
+    how = 'Send {"images": ["…", "…"]}, each a file in base64.'
     try:
-        images = JsonPictures.model_validate_json(body).images
+        sent = JsonPictures.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         if first["type"] == "json_invalid":
             raise HTTPException(400, "The body is not JSON.") from error
         where = ".".join(str(part) for part in first["loc"])[:100]
-        detail = f'{where or "The body"}: {first["msg"]}. Send {{"images": ["…", "…"]}}, each a file in base64.'
-        raise HTTPException(422, detail) from error
-    _refuse_too_many(len(images), max_images)
-    return [Sent(None, _from_base64(text, number)) for number, text in enumerate(images, start=1)]
+        raise HTTPException(422, f"{where or 'The body'}: {first['msg']}. {how}") from error
+    if sent.model_extra:
+        raise HTTPException(422, f"There is no field {next(iter(sent.model_extra))[:100]!r}. {how}")
+    _refuse_too_many(len(sent.images), max_images)
+    return [Sent(None, _from_base64(text, number)) for number, text in enumerate(sent.images, start=1)]
 
 
 def _from_base64(text: str, number: int) -> bytes:

@@ -126,13 +126,19 @@ class Gate:
         return problem(404, "Not found", f"There is nothing at {path[:200]!r}.", path=path)
 
     def _is_welcome(self, origin: str, host: str, is_own: bool) -> bool:
-        name = urlsplit(origin).netloc.lower()
+        try:
+            name = urlsplit(origin).netloc.lower()
+        except ValueError:
+            return False
         return name == host.lower() or name in self._named_hosts or (is_own and origin in self._origins)
 
     def _answers_to(self, host: str) -> bool:
         try:
-            name = (urlsplit(f"//{host}").hostname or "").rstrip(".")
+            parts = urlsplit(f"//{host}")
+            name = (parts.hostname or "").rstrip(".")
         except ValueError:
+            return False
+        if parts.netloc != host or "@" in host:  # it goes into addresses that a browser is led to
             return False
         if name in self._hosts:
             return True

@@ -39,6 +39,8 @@ Integers = npt.NDArray[np.uint8] | npt.NDArray[np.int64]
 
 _TYPES: dict[str, np.dtype[Any]] = {"UINT8": np.dtype("u1"), "INT64": np.dtype("<i8")}
 _MOST_DIMENSIONS = 8
+_MOST_TENSORS = 16
+"""In or out: far more than a model here has. An error for each of millions, or an answer to each, would fill memory."""
 
 
 class ProtocolError(CutawayError):
@@ -88,8 +90,8 @@ class InferRequest(BaseModel):
 
     id: str | None = None
     parameters: dict[str, Any] = {}
-    inputs: list[InputTensor]
-    outputs: list[WantedOutput] | None = None
+    inputs: Annotated[list[InputTensor], Field(max_length=_MOST_TENSORS)]
+    outputs: Annotated[list[WantedOutput], Field(max_length=_MOST_TENSORS)] | None = None
 
 
 class OutputTensor(BaseModel):

@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import io
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,13 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.exceptions import HTTPException
 from starlette.testclient import TestClient
 
 from cutaway import heatmaps
 from cutaway.errors import ServingError
 from cutaway.images import Limits
 from cutaway.serve.api import ServingLimits, create_app
+from cutaway.serve.bodies import _of_json
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.wire_tensors import ProtocolError, read_request
 
 URL = "http://127.0.0.1"
 
@@ -105,6 +109,25 @@ def test_pictures_as_base64_in_json(client, pictures) -> None:
 def test_json_that_holds_no_pictures_is_refused_in_words(client, body: str, status: int, words: str) -> None:
     headers = {"content-type": "application/json"}
     assert_problem(client.post("/v1/classify", content=body.encode(), headers=headers), status, words)
+
+
+@pytest.mark.parametrize(
+    ("read", "body"),
+    [
+        (lambda body: _of_json(body, 3), b'{"images": [%s]}' % b",".join([b"7"] * 50_000)),
+        (lambda body: _of_json(body, 3), b"{%s}" % b",".join(b'"%d":7' % key for key in range(20_000))),
+        (lambda body: read_request(body, None), b'{"inputs": [%s]}' % b",".join([b"{}"] * 50_000)),
+        (lambda body: read_request(body, None), b'{"inputs": [], "outputs": [%s]}' % b",".join([b"7"] * 50_000)),
+    ],
+)
+def test_very_many_wrong_elements_take_little_memory(read, body: bytes) -> None:
+    tracemalloc.start()
+    try:
+        with pytest.raises((HTTPException, ProtocolError)):
+            read(body)
+        assert tracemalloc.get_traced_memory()[1] < 2**22
+    finally:
+        tracemalloc.stop()
 
 
 def test_a_compressed_body_is_refused(client, pictures) -> None:
@@ -208,6 +231,18 @@ def test_other_content_types_are_refused(client, kind: str) -> None:
 def test_form_without_pictures_is_refused(client) -> None:
     assert_problem(client.post("/v1/classify", files={"other": b"x"}), 422, "images")
     assert_problem(client.post("/v1/classify", data={"images": "x"}, files={"other": b"x"}), 422, "images")
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [("utf-7", b"+2AA-.png"), ("raw_unicode_escape", b"\\ud800"), ("idna", b"xn--a"), ("\xff", b"a")],
+)
+def test_a_form_of_which_no_text_can_be_made_is_refused(client, pictures, charset: str, name: bytes) -> None:
+    head = b'--x\r\nContent-Disposition: form-data; name="images"; filename="%s"\r\n\r\n' % name
+    kind = f"multipart/form-data; boundary=x; charset={charset}".encode("latin-1")
+    body = head + encoded(pictures("red")) + b"\r\n--x--\r\n"
+
+    assert_problem(client.post("/v1/classify", content=body, headers={"content-type": kind}), 415, "UTF-8")
 
 
 def test_torn_form_is_refused(client) -> None:

@@ -47,7 +47,18 @@ def test_answers_for_this_machine_for_numbers_and_for_named_hosts(host: str) -> 
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "", "[", "127.0.0.1.nip.io", "user@evil.example"]
+    "host",
+    [
+        "evil.example",
+        "localhost.evil.example",
+        "",
+        "[",
+        "127.0.0.1.nip.io",
+        "user@evil.example",
+        "evil.example@127.0.0.1",
+        "127.0.0.1/evil",
+        "127.0.0.1#",
+    ],
 )
 def test_forged_host_is_refused_in_words(host: str) -> None:
     status, headers, body = ask(headers={"host": host})
@@ -58,7 +69,7 @@ def test_forged_host_is_refused_in_words(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "origin", ["https://evil.example", "null", "http://127.0.0.1:9999", "http://127.0.0.1.evil.example"]
+    "origin", ["https://evil.example", "null", "http://127.0.0.1:9999", "http://127.0.0.1.evil.example", "http://["]
 )
 def test_foreign_origin_is_refused(origin: str) -> None:
     assert ask(headers={"origin": origin})[0] == 403
