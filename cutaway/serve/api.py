@@ -129,7 +129,9 @@ def create_app(
         origins=origins,
         keys=known_keys,
         max_body_bytes=limits.max_body_bytes,
+        time_limit=limits.time_limit,
         own_routes=[*own_routes, "/v2/"],
+        max_uploads=slots.bound,
         before_upload=make_room,
     )
     if origins:

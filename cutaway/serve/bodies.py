@@ -8,13 +8,12 @@ from typing import Annotated, Any, NamedTuple
 
 from fastapi import Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from python_multipart.multipart import parse_options_header
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
 from cutaway.serve.slots import in_thread
 
-__all__ = ["Sent", "body_schema", "pictures_of", "refuse_charset", "refuse_encoding"]
+__all__ = ["Sent", "body_schema", "pictures_of", "refuse_encoding"]
 
 RAW_KINDS = (
     "image/png",
@@ -86,18 +85,6 @@ def refuse_encoding(request: Request) -> None:
         raise HTTPException(415, detail, headers={"Accept-Encoding": "identity"})
 
 
-def refuse_charset(request: Request) -> None:
-    """Some of Python's codecs make text of a form that nobody can write again, or fail in ways of their own.
-
-    Raises:
-        HTTPException: 415, where the form names another charset than UTF-8.
-    """
-    _, options = parse_options_header(request.headers.get("content-type"))
-    charset = options.get(b"charset", b"utf-8").decode("latin-1")
-    if charset.lower() not in ("utf-8", "utf8", "us-ascii"):
-        raise HTTPException(415, f"The charset {charset[:100]!r} is not taken: send the form in UTF-8.")
-
-
 def body_schema(max_images: int) -> dict[str, Any]:
     """The request body as OpenAPI describes it."""
     many = {"type": "array", "minItems": 1, "maxItems": max_images}
@@ -125,7 +112,6 @@ def body_schema(max_images: int) -> dict[str, Any]:
 
 
 async def _of_form(request: Request, max_images: int) -> list[Sent]:
-    refuse_charset(request)
     async with request.form(max_files=max_images + 1, max_fields=16) as form:
         sent = form.getlist("images")
         if not sent or any(not isinstance(part, UploadFile) for part in sent):

@@ -5,12 +5,14 @@ Pure ASGI, so that a body is counted while it comes in, also on Gradio's routes,
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import re
 from collections.abc import Callable, Collection
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
@@ -19,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cutaway.serve.keys import Keys
 from cutaway.serve.problems import problem
 from cutaway.serve.root_path import route_path
-from cutaway.serve.slots import in_thread
+from cutaway.serve.slots import BusyError, SlowBodyError, in_thread
 
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
@@ -36,6 +38,8 @@ _PAGE = re.compile(r"(/models/[A-Za-z0-9_][A-Za-z0-9._-]*)?(/page-\d+)?(?=/)")
 """Before the page's routes, where a server has several models, or watches their files."""
 _LOGIN = "/login"
 WITHOUT_KEY = frozenset({"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready", _LOGIN})
+# Of some others that Python knows comes text that nobody can write again, or an error that nobody foresees.
+_CHARSETS = frozenset({"utf-8", "utf8", "us-ascii"})
 _UPLOAD = "/gradio_api/upload"
 _UPLOADED_FILE = "/gradio_api/file="
 
@@ -60,7 +64,9 @@ class Gate:
         origins: Foreign pages that may use `own_routes`, as `https://name`.
         keys: Without one of them nothing is answered but whether the server lives and is ready; None asks for none.
         max_body_bytes: Of one request.
+        time_limit: Seconds that a body for the page or the login may take to arrive; the API bounds its own.
         own_routes: Paths, and prefixes ending in a slash (`/` is a path), of the application that are not Gradio's.
+        max_uploads: To the page at once; further ones are told to come back.
         before_upload: Called in a thread before each upload to the page.
     """
 
@@ -72,7 +78,9 @@ class Gate:
         origins: Collection[str] = (),
         keys: Keys | None = None,
         max_body_bytes: int,
+        time_limit: float,
         own_routes: Collection[str],
+        max_uploads: int = 32,
         before_upload: Callable[[], None] | None = None,
     ) -> None:
         self._app = app
@@ -81,7 +89,9 @@ class Gate:
         self._origins = frozenset(origins)
         self._keys = keys
         self._max_body_bytes = max_body_bytes
+        self._time_limit = time_limit
         self._before_upload = before_upload
+        self._max_uploads, self._uploads = max_uploads, 0
         self._exact = frozenset(own_routes)
         self._prefixes = tuple(route for route in own_routes if route.endswith("/") and route != "/")
 
@@ -98,9 +108,29 @@ class Gate:
         if refusal is not None:
             await refusal(scope, receive, _with_headers(send, path))
             return
-        if self._before_upload is not None and _page_path(path) == _UPLOAD:
-            await in_thread(self._before_upload)
-        await self._app(scope, _counted(receive, self._max_body_bytes), _with_headers(send, path))
+        if _page_path(path) != _UPLOAD:
+            await self._pass(scope, receive, send, path)
+        elif self._uploads < self._max_uploads:
+            self._uploads += 1
+            try:
+                if self._before_upload is not None:
+                    await in_thread(self._before_upload)
+                await self._pass(scope, receive, send, path)
+            finally:
+                self._uploads -= 1
+        else:
+            busy = problem(503, "Busy", str(BusyError(1)), path=path, headers={"Retry-After": "1"})
+            busy.headers["connection"] = "close"
+            await busy(scope, receive, _with_headers(send, path))
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
+        receive = _counted(receive, self._max_body_bytes)
+        if path == _LOGIN or not self._is_own(path):
+            receive = _in_time(receive, self._time_limit)
+        await self._app(scope, receive, _with_headers(send, path))
+
+    def _is_own(self, path: str) -> bool:
+        return path in self._exact or path.startswith(self._prefixes)
 
     def _refusal(self, scope: Scope, path: str) -> Response | None:
         headers = Headers(scope=scope)
@@ -108,7 +138,7 @@ class Gate:
         if len(headers.getlist("host")) != 1 or not self._answers_to(host):
             detail = f"This server does not answer for the host {host[:100]!r}. Name it when starting the server."
             return problem(400, "Unknown host", detail, path=path)
-        is_own = path in self._exact or path.startswith(self._prefixes)
+        is_own = self._is_own(path)
         origin = headers.get("origin")
         if origin is not None and not self._is_welcome(origin, host, is_own):
             return problem(403, "Foreign origin", f"Pages of {origin[:100]!r} may not use this server.", path=path)
@@ -121,6 +151,10 @@ class Gate:
             refused = problem(413, HTTPStatus(413).phrase, too_large(self._max_body_bytes), path=path)
             refused.headers["connection"] = "close"
             return refused
+        charset = _charset(headers)
+        if charset not in _CHARSETS:
+            detail = f"The charset {charset[:100]!r} is not taken: send the form in UTF-8."
+            return problem(415, HTTPStatus(415).phrase, detail, path=path)
         if is_own or _GRADIO_ROUTES.fullmatch(_page_path(path)):
             return None
         return problem(404, "Not found", f"There is nothing at {path[:200]!r}.", path=path)
@@ -147,6 +181,13 @@ class Gate:
         except ValueError:
             return False
         return True
+
+
+def _charset(headers: Headers) -> str:
+    """That a form says it is in."""
+    kind, options = parse_options_header(headers.get("content-type"))
+    is_form = kind.startswith((b"multipart/", b"application/x-www-form-urlencoded"))
+    return options.get(b"charset", b"utf-8").decode("latin-1").lower() if is_form else "utf-8"
 
 
 def _page_path(path: str) -> str:
@@ -182,6 +223,26 @@ def _counted(receive: Receive, max_body_bytes: int) -> Receive:
         return message
 
     return count
+
+
+def _in_time(receive: Receive, seconds: float) -> Receive:
+    """Passes the body on and gives it up where it does not arrive in time."""
+    ends = asyncio.get_running_loop().time() + seconds
+    more = True
+
+    async def wait() -> Message:
+        nonlocal more
+        if not more:  # whoever listens for the client's going away may do so for as long as a stream lasts
+            return await receive()
+        try:
+            async with asyncio.timeout_at(ends):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(408, str(SlowBodyError(seconds)), {"Connection": "close"}) from error
+        more = bool(message.get("more_body", False))
+        return message
+
+    return wait
 
 
 def _with_headers(send: Send, path: str) -> Send:

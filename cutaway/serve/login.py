@@ -5,7 +5,6 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from cutaway.serve.bodies import refuse_charset
 from cutaway.serve.keys import COOKIE, SESSION_SECONDS, Keys
 
 __all__ = ["add_login"]
@@ -29,7 +28,6 @@ def add_login(app: FastAPI, keys: Keys) -> None:
 
     @app.post("/login", include_in_schema=False)
     async def enter(request: Request) -> Response:
-        refuse_charset(request)
         async with request.form(max_files=0, max_fields=4, max_part_size=4096) as form:
             key = form.get("key")
         if not isinstance(key, str) or not keys.is_key(key.strip()):

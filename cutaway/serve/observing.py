@@ -16,6 +16,7 @@ from typing import TextIO
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -182,7 +183,10 @@ class Failures:
             await self._app(scope, receive, watched)
         except ClientDisconnect:
             pass  # nobody is there to be answered
-        except Exception:
+        except Exception as error:
+            if has_begun and isinstance(error.__cause__, HTTPException):
+                await send({"type": "http.response.body"})  # Gradio's streams tell a client's mistakes themselves
+                return
             if scope["type"] != "http" or has_begun:
                 raise  # uvicorn logs it and closes the connection
             _LOG.exception("a request failed", extra={"fields": {"request_id": scope.get("request_id")}})

@@ -7,6 +7,7 @@ takes its place, that one finishes what it was asked, and tells in words whoever
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -34,6 +35,8 @@ _ANSWER = "/gradio_api/queue/data"
 _BEATING = "/gradio_api/heartbeat/"
 # A browser that has asked comes back for the answer in a request of its own.
 _GAP_SECONDS = 10.0
+# A request that never ends must not keep a file's network in memory for ever.
+_LONGEST_SECONDS = 600.0
 
 
 def mount_pages(app: FastAPI, replacing: Replacing, slots: Slots, limits: Limits, root_path: str) -> None:
@@ -110,8 +113,10 @@ class Pages:
 
     async def _leave(self, version: str) -> None:
         await asyncio.sleep(_GAP_SECONDS)
-        while not self._open[version].idle.is_set():
-            await self._open[version].idle.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                while not self._open[version].idle.is_set():
+                    await self._open[version].idle.wait()
         await self._open.pop(version).stack.aclose()
 
     async def stop(self) -> None:

@@ -191,7 +191,11 @@ class Admission:
             with stoppable(stop):
                 return function(*arguments)
 
-        future = slots._threads.submit(contextvars.copy_context().run, work)
+        try:
+            future = slots._threads.submit(contextvars.copy_context().run, work)
+        except RuntimeError:  # the system gives no further thread
+            slots._semaphore.release()
+            raise
         self.is_at_work = True
         future.add_done_callback(leave)
         try:

@@ -12,6 +12,9 @@ from functools import cache
 from pathlib import Path
 
 QUOTA_BYTES = 2**30
+KEPT = "gallery-"
+"""How the names of folders begin that stay also when they are empty."""
+QUOTA_FILES = 10_000
 
 
 @cache
@@ -27,7 +30,10 @@ def upload_folder() -> Path:
 
 
 def make_room(max_bytes: int | None = None) -> None:
-    """Removes the oldest uploads until the folder holds no more than `max_bytes`, by default `QUOTA_BYTES`."""
+    """Removes the oldest uploads until no more than `max_bytes`, by default `QUOTA_BYTES`, and `QUOTA_FILES` are left.
+
+    Each upload has a folder of its own, which goes with it.
+    """
     max_bytes = QUOTA_BYTES if max_bytes is None else max_bytes
     files = []
     for path in upload_folder().rglob("*"):
@@ -36,8 +42,13 @@ def make_room(max_bytes: int | None = None) -> None:
             if stat.S_ISREG(status.st_mode):
                 files.append((status.st_mtime, status.st_size, path))
     total = sum(size for _, size, _ in files)
+    left = len(files)
     for _, size, path in sorted(files):
-        if total <= max_bytes:
+        if total <= max_bytes and left <= QUOTA_FILES:
             return
         path.unlink(missing_ok=True)
+        if path.parent != upload_folder() and not path.parent.name.startswith(KEPT):
+            with contextlib.suppress(OSError):  # it holds another, or has just been given one
+                path.parent.rmdir()
         total -= size
+        left -= 1

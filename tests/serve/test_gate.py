@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,7 @@ def ask(
     headers: dict[str, str] | None = None,
     *,
     hosts: tuple[str, ...] = (),
-    body: Callable[[], dict[str, Any]] | None = None,
+    body: Callable[[], Any] | None = None,
     app: Any = None,
 ) -> tuple[int, dict[str, str], dict[str, Any]]:
     """Status, headers and JSON body of one request through a gate of at most 1000 bytes."""
@@ -26,14 +27,19 @@ def ask(
         await send({"type": "http.response.body", "body": b"{}"})
 
     async def receive() -> dict[str, Any]:
-        return body() if body else {"type": "http.request", "body": b"", "more_body": False}
+        if body is not None:
+            made = body()
+            return await made if inspect.isawaitable(made) else made
+        return {"type": "http.request", "body": b"", "more_body": False}
 
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
     given = [(k.encode(), v.encode()) for k, v in ({"host": "127.0.0.1:7860"} | (headers or {})).items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": given, "query_string": b""}
-    gate = Gate(app or answer, hosts=hosts, max_body_bytes=1000, own_routes=["/v1/model"])
+    gate = Gate(
+        app or answer, hosts=hosts, max_body_bytes=1000, time_limit=0.02, max_uploads=1, own_routes=["/v1/model"]
+    )
     asyncio.run(gate(scope, receive, send))
     answered = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
     return sent[0]["status"], answered, json.loads(sent[1]["body"] or "{}")
@@ -114,7 +120,7 @@ def test_body_without_an_announced_length_is_stopped_while_it_comes_in() -> None
 async def _problem(_: Any, error: Any) -> Any:
     from cutaway.serve.problems import problem
 
-    return problem(413, "Too large", error.detail)
+    return problem(error.status_code, "Refused", error.detail)
 
 
 @pytest.mark.parametrize(
@@ -163,3 +169,70 @@ def test_every_answer_carries_security_headers() -> None:
 
 def test_uploaded_file_opened_by_itself_cannot_run() -> None:
     assert "sandbox" in ask("/gradio_api/file=/tmp/x/evil.svg")[1]["content-security-policy"]
+
+
+def test_a_body_for_the_page_that_does_not_come_is_given_up() -> None:
+    from starlette.applications import Starlette
+    from starlette.routing import Mount
+
+    async def read(scope: Any, receive: Any, send: Any) -> None:
+        while (await receive()).get("more_body"):
+            pass
+
+    async def never() -> dict[str, Any]:
+        await asyncio.sleep(30)
+        raise AssertionError
+
+    app = Starlette(routes=[Mount("/", read)], exception_handlers={408: _problem})
+    status, _, body = ask("/gradio_api/upload", app=app, body=never)
+
+    assert status == 408
+    assert "did not arrive within 0.02 s" in body["detail"]
+
+
+def test_who_only_waits_for_a_client_to_go_away_may_wait() -> None:
+    messages = [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+
+    async def slowly() -> dict[str, Any]:
+        await asyncio.sleep(0.05 * (len(messages) == 1))
+        return messages.pop(0)
+
+    async def stream(scope: Any, receive: Any, send: Any) -> None:
+        assert [(await receive())["type"] for _ in range(2)] == ["http.request", "http.disconnect"]
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    assert ask("/gradio_api/queue/data", app=stream, body=slowly)[0] == 200
+
+
+def test_no_more_uploads_at_once_than_there_is_room_for() -> None:
+    answers = []
+
+    async def answer(scope: Any, receive: Any, send: Any) -> None:
+        answers.append(await asyncio.to_thread(ask_again))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    gate = Gate(answer, max_body_bytes=1000, time_limit=1, max_uploads=1, own_routes=[])
+
+    def ask_again() -> int:
+        return asyncio.run(_status(gate))
+
+    assert asyncio.run(_status(gate)) == 200
+    assert answers == [503]
+    answers.clear()
+    assert asyncio.run(_status(gate)) == 200  # the place is free again
+
+
+async def _status(gate: Gate) -> int:
+    sent: list[Any] = []
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: dict[str, Any]) -> None:
+        sent.append(message)
+
+    headers = [(b"host", b"127.0.0.1")]
+    await gate({"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": headers}, receive, send)
+    return int(sent[0]["status"])

@@ -273,9 +273,27 @@ def test_uploads_never_outgrow_their_quota(client, monkeypatch) -> None:
     assert held <= 3000 + 1000  # the quota, and the upload that came after making room
 
 
+def test_uploads_are_bounded_in_number_too_and_their_folders_go_with_them(client, monkeypatch) -> None:
+    monkeypatch.setattr(uploads, "QUOTA_FILES", 3)
+    for index in range(6):
+        upload(client, bytes([index]) * 7, f"{index}.png")
+
+    folders = [path for path in uploads.upload_folder().iterdir() if len(path.name) == 64]
+    assert len(folders) <= 3 + 1
+    assert all(any(path.iterdir()) for path in folders)
+
+
 def test_upload_beyond_the_limit_is_refused(classifier) -> None:
     with TestClient(bare(classifier, Limits(max_bytes=1000)), base_url=URL) as client:
         assert client.post("/gradio_api/upload", files={"files": ("a.png", b"x" * 2000)}).status_code == 413
+
+
+def test_what_the_page_cannot_do_for_a_client_is_told_and_leaves_no_traceback(client, caplog) -> None:
+    form = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a"\r\n\r\nx\r\n--x--\r\n'
+    kind = {"content-type": "multipart/form-data; boundary=x; charset=undefined"}
+    assert client.post("/gradio_api/upload", content=form, headers=kind).status_code == 415
+    assert "session_not_found" in client.get("/gradio_api/queue/data?session_hash=nobody").text
+    assert not caplog.records
 
 
 def test_page_names_no_other_machine_and_writes_nothing_beside_the_source(client) -> None:

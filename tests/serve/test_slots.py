@@ -131,6 +131,23 @@ def test_nobody_waits_longer_than_the_time_limit() -> None:
     asyncio.run(scenario())
 
 
+def test_a_place_is_given_back_where_the_system_gives_no_thread(monkeypatch) -> None:
+    async def scenario() -> None:
+        slots = Slots(running=1, waiting=0)
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", _refuse)
+            with pytest.raises(RuntimeError, match="no thread"):
+                await slots.run(int)
+        assert slots.taken == 0
+        assert await asyncio.wait_for(slots.run(int, "7"), 5) == 7
+
+    asyncio.run(scenario())
+
+
+def _refuse(_: threading.Thread) -> None:
+    raise RuntimeError("no thread")
+
+
 def test_an_error_of_the_work_comes_through() -> None:
     async def scenario() -> None:
         slots = Slots()

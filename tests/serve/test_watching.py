@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import socket
 import threading
 import time
 import weakref
@@ -213,6 +214,21 @@ def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_befo
         until(lambda: gone() is None)  # with the last of its requests
         assert client.get(waiting).status_code == 409
         assert client.get("/page-1/theme.css").status_code == 200  # as all versions have it
+
+
+def test_a_request_that_never_ends_does_not_keep_the_file_before_for_ever(
+    path: Path, french: bytes, monkeypatch
+) -> None:
+    monkeypatch.setattr(pages, "_LONGEST_SECONDS", 0.2)
+    head = b"POST /page-1/gradio_api/upload HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 9\r\n"
+    kind = b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+    with watched(path, page=True) as (url, served):
+        gone = weakref.ref(served.now.classifier)
+        with socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as held:
+            held.sendall(head + kind)
+            put(path, french)
+            until(lambda: served.now.version == "2")
+            until(lambda: gone() is None)
 
 
 def test_pages_of_several_watched_models_behind_a_proxy(path: Path, model_path: Path, french, pictures) -> None:

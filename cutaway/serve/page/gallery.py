@@ -20,7 +20,7 @@ from cutaway.serve.examples import Example
 from cutaway.serve.page.asking import Asking, toast
 from cutaway.serve.page.words import class_name
 from cutaway.serve.page_mount import STATIC
-from cutaway.serve.uploads import upload_folder
+from cutaway.serve.uploads import KEPT, upload_folder
 
 _MOST_SHOWN = 60
 _THUMBNAIL = 72
@@ -39,7 +39,7 @@ class Gallery:
     def __init__(self, examples: Sequence[Example]) -> None:
         self._examples = tuple(examples[:_MOST_SHOWN])
         self._thumbnails = tuple(data_uri(_thumbnail(_decoded(example))) for example in self._examples)
-        self._folder = Path(tempfile.mkdtemp(prefix="gallery-", dir=upload_folder()))
+        self._folder = Path(tempfile.mkdtemp(prefix=KEPT, dir=upload_folder()))
 
     def __bool__(self) -> bool:
         """Whether there are any."""
