@@ -207,6 +207,21 @@ class JsonLines(logging.Formatter):
         return json.dumps(line)
 
 
+class Words(logging.Formatter):
+    """A line in words, in which nothing that a file says steers the terminal or begins a line of its own."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """The line, and those of a traceback after it."""
+        lines = [record.getMessage()]
+        if record.exc_info:
+            lines += self.formatException(record.exc_info).split("\n")
+        return "\n".join(map(_harmless, lines))
+
+
+def _harmless(text: str) -> str:
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
 def log_requests(stream: TextIO) -> None:
     """Writes a line for each request, and whatever else this process logs as a warning, as JSON."""
     handler = logging.StreamHandler(stream)
@@ -219,6 +234,6 @@ def log_requests(stream: TextIO) -> None:
 def log_reloads(stream: TextIO) -> None:
     """Writes a line in words for each file that came in the place of a served one."""
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(logging.Formatter("%(message)s"))
+    handler.setFormatter(Words())
     watching.LOG.addHandler(handler)
     watching.LOG.setLevel(logging.INFO)

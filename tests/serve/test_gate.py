@@ -224,7 +224,7 @@ def test_no_more_uploads_at_once_than_there_is_room_for() -> None:
     assert asyncio.run(_status(gate)) == 200  # the place is free again
 
 
-async def _status(gate: Gate) -> int:
+async def _status(gate: Gate, *further: tuple[bytes, bytes]) -> int:
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -233,6 +233,11 @@ async def _status(gate: Gate) -> int:
     async def send(message: dict[str, Any]) -> None:
         sent.append(message)
 
-    headers = [(b"host", b"127.0.0.1")]
+    headers = [(b"host", b"127.0.0.1"), *further]
     await gate({"type": "http", "method": "POST", "path": "/gradio_api/upload", "headers": headers}, receive, send)
     return int(sent[0]["status"])
+
+
+def test_two_names_of_the_host_are_refused() -> None:
+    gate = Gate(lambda *_: pytest.fail("was let in"), max_body_bytes=1000, time_limit=1, own_routes=[])  # type: ignore[arg-type]
+    assert asyncio.run(_status(gate, (b"host", b"evil.example"))) == 400

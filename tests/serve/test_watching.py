@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import socket
@@ -11,6 +12,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -21,6 +23,7 @@ from cutaway.serve import pages, server, watching
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.models import Loaded, Served
+from cutaway.serve.observing import log_reloads
 from cutaway.serve.page.classify import NO_CLASS
 from cutaway.serve.watching import Watch
 
@@ -47,6 +50,14 @@ def path(tmp_path: Path, english: bytes) -> Path:
 def _often(monkeypatch) -> None:
     monkeypatch.setattr(watching, "_EVERY_SECONDS", 0.02)
     monkeypatch.setattr(pages, "_GAP_SECONDS", 0.0)
+
+
+@pytest.fixture
+def words() -> Iterator[io.StringIO]:
+    stream, before, level = io.StringIO(), list(watching.LOG.handlers), watching.LOG.level
+    log_reloads(stream)
+    yield stream
+    watching.LOG.handlers[:], watching.LOG.level = before, level
 
 
 @contextmanager
@@ -192,7 +203,10 @@ def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_befo
         assert f'"root":"{url}/page-1"' in client.get("/").text
         assert asked(client, "/page-1", body, "old").status_code == 200
         assert Patient.entered.wait(30)
-        with client.stream("GET", waiting) as stream:
+        with (
+            client.stream("GET", waiting) as stream,
+            client.stream("GET", "/page-1/gradio_api/heartbeat/tab"),  # a page left open does not count
+        ):
             put(path, french)
             until(lambda: served.now.version == "2")
 
@@ -211,9 +225,22 @@ def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_befo
             assert gone() is not None
             Patient.go_on.set()
             assert completed(stream)["output"]["data"][0]["label"] == "blue"
-        until(lambda: gone() is None)  # with the last of its requests
+            until(lambda: gone() is None)  # with the last of its requests
         assert client.get(waiting).status_code == 409
         assert client.get("/page-1/theme.css").status_code == 200  # as all versions have it
+
+
+def test_a_bad_file_writes_nothing_of_its_own_on_the_terminal(path: Path, make_model, words: io.StringIO) -> None:
+    def forge(model: Any) -> None:
+        model.graph.node[0].domain = "\x1b[2J\nmodel colours: version 9 is in use"
+
+    with watched(path):
+        put(path, make_model(forge).read_bytes())
+        until(lambda: "\n" in words.getvalue())
+
+    assert "not a standard one" in words.getvalue()
+    assert len(words.getvalue().splitlines()) == 1
+    assert "\x1b" not in words.getvalue()
 
 
 def test_a_request_that_never_ends_does_not_keep_the_file_before_for_ever(
