@@ -177,7 +177,7 @@ def _named_load(name: str | None, path: Path, options: ServeOptions) -> Served:
 def _load(name: str | None, path: Path, options: ServeOptions) -> Served:
     """A model under its name, exported first where it is a run."""
     from cutaway.serve.models import Loaded, Served, model_name
-    from cutaway.serve.watching import Watch
+    from cutaway.serve.watched_file import Watch
 
     prepared = ServedRun(path)
     if is_reference(path):

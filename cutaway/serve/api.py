@@ -121,7 +121,7 @@ def create_app(
         # Gradio takes seconds to import, and an API alone does without it.
         from cutaway.serve.pages import mount_pages
 
-        mount_pages(app, replacing, slots, limits.image, root_path)
+        replacing.pages |= mount_pages(app, served, slots, limits.image, root_path)
     app.add_middleware(Failures)  # the innermost: whatever goes out passes the others
     app.add_middleware(
         Gate,

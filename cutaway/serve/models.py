@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from cutaway.errors import ServingError
 from cutaway.serve.classifier import Classifier
-from cutaway.serve.watching import Watch
+from cutaway.serve.watched_file import Watch
 
 if TYPE_CHECKING:  # an API alone does without Gradio
     from cutaway.serve.page_mount import Page

@@ -19,11 +19,10 @@ from starlette.responses import RedirectResponse
 from starlette.types import Receive, Scope, Send
 
 from cutaway.images import Limits
-from cutaway.serve.models import Loaded, Served
+from cutaway.serve.models import Loaded, Models, Served
 from cutaway.serve.page import Asking, Link, build_asking
 from cutaway.serve.page_mount import Page
 from cutaway.serve.problems import problem
-from cutaway.serve.replacing import Replacing
 from cutaway.serve.root_path import route_path
 from cutaway.serve.slots import Slots
 
@@ -39,28 +38,32 @@ _GAP_SECONDS = 10.0
 _LONGEST_SECONDS = 600.0
 
 
-def mount_pages(app: FastAPI, replacing: Replacing, slots: Slots, limits: Limits, root_path: str) -> None:
+def mount_pages(app: FastAPI, models: Models, slots: Slots, limits: Limits, root_path: str) -> dict[str, Pages]:
     """Mounts the page of the one model at `/`, or of several at `/models/NAME`; routes declared after it are lost.
 
     Args:
         app: The application.
-        replacing: Of its models; told how a further file of a model gets its page.
+        models: That it serves.
         slots: Shared with the API.
         limits: Of one uploaded picture.
         root_path: Where a proxy shows the server.
 
+    Returns:
+        Those of each model by its name.
+
     Raises:
         ServingError: The example pictures beside a model's file are damaged.
     """
-    names = replacing.models.names
-    for served in replacing.models:
+    names, mounted = models.names, dict[str, Pages]()
+    for served in models:
         place = f"/models/{served.name}" if len(names) > 1 else ""
         others = [Link(name, f"{root_path}/models/{name}/", name == served.name) for name in names if len(names) > 1]
         pages = Pages(served, f"{root_path}{place}", others, slots, limits)
         served.now = pages.with_page(served.now)
-        replacing.pages[served.name] = pages
+        mounted[served.name] = pages
         app.state.end_streams.append(pages.end_streams)
         app.mount(place or "/", pages)
+    return mounted
 
 
 class Pages:

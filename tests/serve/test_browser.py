@@ -22,7 +22,7 @@ from cutaway.serve.classifier import Classifier
 from cutaway.serve.examples import Example
 from cutaway.serve.models import Loaded, Served
 from cutaway.serve.server import running
-from cutaway.serve.watching import Watch
+from cutaway.serve.watched_file import Watch
 
 pytestmark = pytest.mark.browser
 

@@ -25,7 +25,7 @@ from cutaway.serve.classifier import Classifier
 from cutaway.serve.models import Loaded, Served
 from cutaway.serve.observing import log_reloads
 from cutaway.serve.page.classify import NO_CLASS
-from cutaway.serve.watching import Watch
+from cutaway.serve.watched_file import Watch
 
 FRENCH = ("rouge", "vert", "bleu", "gris")
 
@@ -150,7 +150,7 @@ def test_a_bad_file_leaves_the_one_before_it_in_use_and_is_told_once(path: Path,
         until(lambda: refused() == "2.0")
         path.unlink()
         until(lambda: refused() == "3.0")
-        looks = watching.Watch.has_changed
+        looks = Watch.has_changed
         assert looks(served.watch) is False
         assert httpx.get(f"{url}/v1/model").json()["network"] == "mean-color"
         assert httpx.get(f"{url}/readyz").status_code == 200
