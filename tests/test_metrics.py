@@ -109,6 +109,7 @@ def test_classes_without_samples_count_as_scikit_learn_counts_them():
     logits = torch.tensor([[3.0, 0, 0, 0], [0, 3.0, 0, 0], [3.0, 0, 1, 0]])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
         found = measure(Evaluation(logits, torch.tensor([0, 0, 2])))
     assert found.support.tolist() == [2, 0, 1, 0]
     np.testing.assert_array_equal(found.precision, [0.5, 0, np.nan, np.nan])

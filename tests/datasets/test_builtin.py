@@ -17,7 +17,7 @@ from cutaway.datasets import builtin
 from cutaway.datasets.idx import read_idx
 from cutaway.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 DEBIAN = pytest.mark.skipif(
     not builtin.DEBIAN_FASHION_MNIST.exists() and "CI" not in os.environ, reason="needs dataset-fashion-mnist"

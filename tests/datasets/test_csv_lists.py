@@ -8,7 +8,7 @@ from cutaway import datasets
 from cutaway.errors import DataError
 from cutaway.preprocessing import Preprocessing
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from cutaway.datasets.duplicates import settled as settled_dataset
 from cutaway.datasets.split import SPLITS, Split
 from cutaway.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 def splits_of(**labels):

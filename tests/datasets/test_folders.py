@@ -12,7 +12,7 @@ from cutaway import datasets
 from cutaway.datasets import folders, pictures
 from cutaway.errors import DataError
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 def load(folder, **options):

@@ -12,7 +12,7 @@ from cutaway.datasets.threads import in_threads
 from cutaway.errors import DataError
 from cutaway.preprocessing import Preprocessing
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 
 def plain(size, color="rgb", **options):

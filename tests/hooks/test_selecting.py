@@ -111,6 +111,7 @@ def test_names_and_patterns_of_operations_that_match_nothing_are_told() -> None:
     # Nothing is known where the network did not run, and whatever there is may be nothing.
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
         with capture(network, ["fc", ":add#0"]):
             pass
         bare = nn.Sequential(nn.ReLU())

@@ -12,7 +12,7 @@ from PIL import Image
 from cutaway.errors import ImageError
 from cutaway.images import decode
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGB_ALPHA = 0, 2, 3, 4, 6
 WHITE = [255, 255, 255]

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms
 from cutaway.images import decode
 from cutaway.images.colour import MAX_PROFILE_BYTES
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 # Columns are the primaries' XYZ, adapted to D50 as profiles store them.
 SRGB_D50 = np.array([[0.43607, 0.38515, 0.14307], [0.22249, 0.71687, 0.06061], [0.01392, 0.09708, 0.71410]])

@@ -18,7 +18,7 @@ from cutaway.errors import ImageError
 from cutaway.images import EXTENSIONS, Limits, decode, encode_png
 from cutaway.images import tiff as tiff_module
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 RNG = np.random.default_rng(5)
 COLORS = RNG.integers(0, 256, (13, 21, 3), dtype=np.uint8)

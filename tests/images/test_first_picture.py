@@ -12,7 +12,7 @@ from PIL import Image, ImageSequence
 from cutaway.errors import ImageError
 from cutaway.images import decode
 
-pytestmark = pytest.mark.filterwarnings("error")
+pytestmark = [pytest.mark.filterwarnings("error"), pytest.mark.filterwarnings("ignore::ResourceWarning")]
 
 RED, GREEN = [255, 0, 0], [0, 255, 0]
 WHITE = [255, 255, 255]

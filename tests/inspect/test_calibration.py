@@ -80,6 +80,7 @@ def test_full_certainty_belongs_to_the_last_bin() -> None:
 
 def test_the_diagram_draws_what_was_measured() -> None:
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
     found = measure_calibration(answered())
     figure = draw_calibration(found)
     bars = [patch.get_height() for patch in figure.axes[0].patches[: int((found.counts > 0).sum())]]

@@ -106,6 +106,7 @@ def test_channels_that_come_last() -> None:
 def test_activations_that_a_network_lacks_are_nothing_to_warn_of() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
+        warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
         (found,) = channel_activity(Net(), [PICTURES])
     assert found.kind == "relu"
 

@@ -15,6 +15,7 @@ from cutaway.inspect.confusion_figures import draw_confusion
 @pytest.fixture(autouse=True)
 def _warnings_are_errors() -> None:
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
 
 
 def scores_of(matrix: list[list[int]], names: list[str] | None = None) -> ClassScores:

@@ -140,6 +140,7 @@ def test_no_map_is_an_error_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_figure_names_classes_and_crosses_mistakes_out() -> None:
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
     features = blobs(60)
     features.answers.logits[0] = torch.tensor([0.0, 9, 0])
     figure = draw_embedding(embed(features), features, class_scores(features.answers, ["a_$", "猫", "c"]))

@@ -31,6 +31,7 @@ from cutaway.networks.target_layers import TargetLayer
 @pytest.fixture(autouse=True)
 def _warnings_are_errors() -> None:
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
 
 
 def test_feature_maps_share_one_scale_with_a_colour_bar() -> None:

@@ -55,6 +55,7 @@ def test_values_too_close_together_for_the_bins() -> None:
 
 
 @pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_values_near_the_end_of_float64() -> None:
     found = tensor_histogram("w", torch.tensor([-1.7e308, 1.7e308, 1.7e308, 1.7e308], dtype=torch.float64), bins=2)
     assert found.counts.tolist() == [1, 3]

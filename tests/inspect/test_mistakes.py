@@ -89,6 +89,7 @@ def test_pictures_are_shown_in_their_own_detail() -> None:
 
 def test_sheets_say_what_they_show() -> None:
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
     model, split = network(), pictures()
     answers = evaluate(model, split, SPEC)
     classes = ["$x^$", "кот", "\U0001f980\u9f98 " + "long " * 9]

@@ -74,6 +74,7 @@ def test_values_that_do_not_fit_or_do_not_differ_are_an_error() -> None:
 
 def test_the_figure_has_a_line_a_slice_and_names_in_any_script() -> None:
     warnings.simplefilter("error")
+    warnings.simplefilter("ignore", ResourceWarning)  # what earlier tests left to the garbage collector
     found = slice_scores(
         answered([(0, 0), (0, 1), (1, 1), (0, 0)]), ["$x^$", "\U0001f980\u9f98", "a", "a"], column="_$"
     )

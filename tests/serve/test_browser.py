@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import csv
 import io
 import os
@@ -348,9 +349,7 @@ def test_all_can_be_done_by_keyboard_alone(browser, url, pictures_on_disk) -> No
     with opened(browser, url) as page:
         page.get_by_role("tab", name="Classify").wait_for()
         tab_to(page, "Drop an image file here to upload")
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Enter")
-        chooser.value.set_files(pictures_on_disk[0])
+        chosen_by_key(page).set_files(pictures_on_disk[0])
         answer(page)
 
         tab_to(page, "And why not another?")
@@ -365,6 +364,18 @@ def test_all_can_be_done_by_keyboard_alone(browser, url, pictures_on_disk) -> No
         tab_to(page, "About")
         page.keyboard.press("Enter")
         expect(page.locator("#about")).to_contain_text("How it was checked")
+
+
+def chosen_by_key(page: Any) -> Any:
+    """What Enter opens. A busy machine shows the button before it answers, and so a person presses it again."""
+    from playwright.sync_api import TimeoutError as NotYetError
+
+    for _ in range(10):
+        with contextlib.suppress(NotYetError):
+            with page.expect_file_chooser(timeout=3000) as chooser:
+                page.keyboard.press("Enter")
+            return chooser.value
+    raise AssertionError("Enter opens nothing to choose a file with")
 
 
 def tab_to(page: Any, name: str) -> None:

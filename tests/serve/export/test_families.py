@@ -84,9 +84,7 @@ SLOW = [
     "vit-small",
     "swin-small",
     "maxvit-small",
-    "mobilenet_v3_small",
     "convnext_tiny",
-    "inception_v3",
 ]
 LARGEST = 100e6
 PARAMETERS = {
