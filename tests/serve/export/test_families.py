@@ -110,8 +110,9 @@ ALL = [
 ]
 # What needs more than 64 pixels: for its strides, for windows of 7 in each stage, for more than four patches.
 # At 64 pixels efficientnet_b5's random weights leave 4e-5 or 7e-4 of a probability open in PyTorch's own float32, by
-# the number of threads; at 96 it is 7e-6.
-SIZES = {"inception_v3": 160, "maxvit_t": 224, "vit_b_32": 128, "efficientnet_b5": 96}
+# the number of threads; at 96 it is 7e-6. efficientnet_v2_l's logits for a photo are 0.5 to 4 at 64 pixels, and 18,000
+# where it is only stretched; at 128 no stretched one has more than 2.
+SIZES = {"inception_v3": 160, "maxvit_t": 224, "vit_b_32": 128, "efficientnet_b5": 96, "efficientnet_v2_l": 128}
 
 
 def made(name: str, size: int) -> nn.Module:
