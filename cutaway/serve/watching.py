@@ -47,7 +47,7 @@ async def watch_files(
                     error,
                     extra={"fields": fields},
                 )
-            except Exception:
+            except Exception:  # a fault of our own, told with its traceback; the watching goes on
                 count(served, False)
                 LOG.exception("model %s: the new file cannot be loaded", served.name, extra={"fields": fields})
             else:

@@ -230,6 +230,18 @@ def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_befo
         assert client.get("/page-1/theme.css").status_code == 200  # as all versions have it
 
 
+def test_a_fault_while_a_file_is_loaded_is_told_and_the_next_one_is_taken(path: Path, english, french, caplog) -> None:
+    with watched(path) as (url, served):
+        load, served.watch.load = served.watch.load, lambda: 1 // 0
+        put(path, french)
+        until(lambda: "cannot be loaded" in caplog.text)
+        assert 'cutaway_reloads_total{model="colours",result="refused"} 1.0' in httpx.get(f"{url}/metrics").text
+        assert "ZeroDivisionError" in caplog.text
+        served.watch.load = load
+        put(path, english)
+        until(lambda: served.now.version == "2")
+
+
 def test_a_bad_file_writes_nothing_of_its_own_on_the_terminal(path: Path, make_model, words: io.StringIO) -> None:
     def forge(model: Any) -> None:
         model.graph.node[0].domain = "\x1b[2J\nmodel colours: version 9 is in use"
