@@ -7,9 +7,10 @@ from html import escape
 
 from cutaway.preprocessing.spec import Preprocessing
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.input_words import input_in_words
 from cutaway.serve.metadata import Metadata, Verification
 from cutaway.serve.page.confusion import confusion
-from cutaway.serve.page.words import DEVICES, class_name, size
+from cutaway.serve.page.words import DEVICES, class_name
 
 _MOST_CLASSES = 30
 """More than these are folded away."""
@@ -64,15 +65,8 @@ def _classes(classes: tuple[str, ...]) -> str:
 
 
 def _input(preprocessing: Preprocessing) -> str:
-    sides = size(*preprocessing.size)
-    resize = {
-        "stretch": f"resized to {sides}",
-        "shorter": f"shorter side to {preprocessing.resize_to}, centre {sides}",
-        "pad": f"fitted into {sides}, grey around",
-    }[preprocessing.resize]
-    color = {"rgb": "colour", "grey": "grey", "grey3": "grey in three channels"}[preprocessing.color]
     mean, std = (", ".join(f"{value:.4g}" for value in values) for values in (preprocessing.mean, preprocessing.std))
-    return f"{resize}, {color}, {preprocessing.interpolation}, minus {mean} and divided by {std}"
+    return f"{input_in_words(preprocessing)}, minus {mean} and divided by {std}"
 
 
 def _how_well(metadata: Metadata) -> str:

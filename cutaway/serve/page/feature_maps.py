@@ -15,9 +15,10 @@ from cutaway.heatmaps import color_table, signed_color_table
 from cutaway.images import decode
 from cutaway.preprocessing.spec import Pixels
 from cutaway.serve.answers import data_uri
+from cutaway.serve.input_words import size
 from cutaway.serve.metadata import Feature
 from cutaway.serve.page.asking import Asking, failure, toast
-from cutaway.serve.page.words import counted, size
+from cutaway.serve.page.words import counted
 from cutaway.serve.page_mount import guarded
 
 _MOST_CHANNELS = 64

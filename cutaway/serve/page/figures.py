@@ -12,8 +12,9 @@ from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.preprocessing.views import view
 from cutaway.serve.answers import data_uri
 from cutaway.serve.classifier import Prediction, Score
+from cutaway.serve.input_words import size
 from cutaway.serve.metadata import Metadata
-from cutaway.serve.page.words import DEVICES, class_name, duration, percent, size
+from cutaway.serve.page.words import DEVICES, class_name, duration, percent
 
 _HEAT_SIDE = 320
 _SMALL_PICTURE = 160

@@ -28,11 +28,6 @@ def counted(number: int, one: str, many: str) -> str:
     return f"{number} {one if number == 1 else many}"
 
 
-def size(height: int, width: int) -> str:
-    """Width times height, as people say it, never broken over two lines."""
-    return f"{width}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{height}"
-
-
 def duration(milliseconds: float) -> str:
     """A time that took milliseconds or seconds."""
     if milliseconds >= 10_000:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from html import escape
 
-from cutaway.preprocessing.spec import Preprocessing
+from cutaway.serve.input_words import input_in_words
 from cutaway.serve.metadata import Metadata
 
 
@@ -40,7 +40,7 @@ def facts(metadata: Metadata, file_name: str, runtime_version: str) -> str:
     terms = [
         ("Network", escape(metadata.network)),
         ("Classes", ", ".join(escape(name) for name in metadata.classes)),
-        ("Input", _input(metadata.preprocessing)),
+        ("Input", input_in_words(metadata.preprocessing)),
         ("Heat-map", explained if metadata.explains else "none"),
         ("Computed in", escape(metadata.precision)),
         *([("Calibrated", f"temperature {metadata.temperature:.3g}")] if metadata.temperature is not None else []),
@@ -53,17 +53,6 @@ def facts(metadata: Metadata, file_name: str, runtime_version: str) -> str:
         ("Made with", versions or "unknown"),
     ]
     return '<dl class="cw-facts">' + "".join(f"<dt>{term}</dt><dd>{said}</dd>" for term, said in terms) + "</dl>"
-
-
-def _input(preprocessing: Preprocessing) -> str:
-    size = "{1}\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}{0}".format(*preprocessing.size)
-    resize = {
-        "stretch": f"resized to {size}",
-        "shorter": f"shorter side to {preprocessing.resize_to}, centre {size}",
-        "pad": f"fitted into {size}, grey around",
-    }[preprocessing.resize]
-    color = {"rgb": "colour", "grey": "grey", "grey3": "grey in three channels"}[preprocessing.color]
-    return f"{resize}, {color}, {preprocessing.interpolation}"
 
 
 def _metrics(metrics: dict[str, float]) -> str:
