@@ -20,9 +20,9 @@ from pathlib import Path
 
 from torch import Tensor
 
-from cutaway.checkpoints.durable import sync_directory, write_synced
 from cutaway.checkpoints.manifest import FileEntry, Manifest, parse_manifest
 from cutaway.checkpoints.tensor_files import check_hash, load_tensors, shapes_in, write_tensors
+from cutaway.durable import sync_directory, write_synced
 from cutaway.errors import BundleError, DamagedBundleError
 
 MANIFEST = "manifest.json"

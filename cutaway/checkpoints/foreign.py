@@ -21,11 +21,11 @@ import torch
 from torch import Tensor
 
 from cutaway.checkpoints.bundle import verify_bundle
-from cutaway.checkpoints.durable import sync, sync_directory
 from cutaway.checkpoints.matching import Described, describe
 from cutaway.checkpoints.restoring import build_from
 from cutaway.checkpoints.runs import Stored, Which, find
 from cutaway.checkpoints.tensor_files import shapes_in
+from cutaway.durable import sync, sync_directory
 from cutaway.errors import BundleError
 
 # Where training programs keep the weights in their checkpoints, the likeliest first.

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from cutaway.checkpoints.durable import make_directory
+from cutaway.durable import make_directory
 from cutaway.errors import BundleError, BusyError
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutaway.checkpoints.bundle import TEMPORARY, read_manifest, verify_bundle
-from cutaway.checkpoints.durable import make_directory, sync_directory
 from cutaway.checkpoints.manifest import Manifest, Progress
+from cutaway.durable import make_directory, sync_directory
 from cutaway.errors import BundleError, DamagedBundleError
 
 _NAME = re.compile(r"step-(?P<step>[0-9]{1,18})(?P<phase>-validated)?")

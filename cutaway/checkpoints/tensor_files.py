@@ -25,8 +25,8 @@ import torch
 from blake3 import blake3
 from torch import Tensor
 
-from cutaway.checkpoints.durable import sync as sync
 from cutaway.checkpoints.manifest import FileEntry
+from cutaway.durable import sync as sync
 from cutaway.errors import BundleError, DamagedBundleError
 
 TYPES = {

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, TextIO
 
 from cutaway.checkpoints import Run, Stored
-from cutaway.checkpoints.durable import replace_text
+from cutaway.durable import replace_text
 from cutaway.metrics import Metrics
 
 LARGEST_CONFUSION = 200

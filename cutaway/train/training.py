@@ -9,12 +9,12 @@ import torch
 
 from cutaway.batches import Feed
 from cutaway.checkpoints import Run
-from cutaway.checkpoints.durable import replace_bytes, replace_text
 from cutaway.checkpoints.lock import only_writer
 from cutaway.checkpoints.saving import Saver
 from cutaway.datasets import Dataset, as_dataset, names
 from cutaway.datasets.duplicates import settled
 from cutaway.devices import choose_device
+from cutaway.durable import replace_bytes, replace_text
 from cutaway.errors import BundleError, CutawayError, DataError, Interrupted
 from cutaway.images import encode_png
 from cutaway.networks import OwnCode

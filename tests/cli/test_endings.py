@@ -14,7 +14,7 @@ from PIL import Image
 
 from cutaway import cli
 from cutaway.cli import main, run_data
-from cutaway.serve.export.writing import whole_or_nothing
+from cutaway.serve.writing import whole_or_nothing
 
 EXPORT_THAT_WAITS = """
 import sys, time

@@ -22,7 +22,8 @@ import torch
 import torch.onnx
 
 from cutaway.cli import exporting, main  # noqa: F401
-from cutaway.serve.export import pipeline, reference, writing
+from cutaway.serve import writing
+from cutaway.serve.export import pipeline, reference
 
 TIMEOUT_S = 120
 EARLIER = b"\x08 as every ONNX file begins"
@@ -32,7 +33,7 @@ def die(*arguments, **named):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def write_half(path, parts):
+def write_half(path, *parts):
     content = b"".join(parts)
     path.write_bytes(content[: len(content) // 2])
     die()
@@ -51,8 +52,8 @@ def after(owner, name):
 
 MOMENTS = {
     "tracing": lambda: setattr(pipeline, "trace", die),
-    "writing": lambda: setattr(writing, "_write", write_half),
-    "written": lambda: after(writing, "_write"),
+    "writing": lambda: setattr(writing, "write_synced", write_half),
+    "written": lambda: after(writing, "write_synced"),
     "verifying": lambda: setattr(reference, "verify", die),
     "verified": lambda: after(reference, "verify"),
     "naming": lambda: setattr(pathlib.Path, "replace", die),

@@ -13,7 +13,7 @@ from cutaway.cli import main
 from cutaway.errors import ExportError
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.export import pipeline
-from cutaway.serve.export.writing import check_place, whole_or_nothing
+from cutaway.serve.writing import check_place, whole_or_nothing
 
 pytestmark = pytest.mark.faults
 EARLIER = b"\x08 as every ONNX file begins"

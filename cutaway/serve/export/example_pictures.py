@@ -22,7 +22,7 @@ from cutaway.serve.examples import (
     examples_folder,
     examples_of,
 )
-from cutaway.serve.export.writing import replace_folder
+from cutaway.serve.writing import replace_folder
 
 # Up to here a PNG, which changes no pixel, takes less than 200 kB.
 _MOST_PNG_PIXELS = 2**16

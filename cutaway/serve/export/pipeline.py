@@ -36,8 +36,8 @@ from cutaway.serve.export.tracing import trace
 from cutaway.serve.export.tracing_failures import not_exportable, quietly
 from cutaway.serve.export.verdict import limits_of
 from cutaway.serve.export.verification import NUM_PICTURES
-from cutaway.serve.export.writing import check_place, whole_or_nothing
 from cutaway.serve.metadata import Metadata, Verification
+from cutaway.serve.writing import check_place, whole_or_nothing
 
 _T = TypeVar("_T")
 GIVEN = "given pictures"

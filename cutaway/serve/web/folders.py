@@ -1,29 +1,27 @@
-"""Puts a page's folder in its place whole or not at all."""
+"""Which folder a page may take the place of: an empty one, one of an earlier page, or none."""
 
 from __future__ import annotations
 
-import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
 from cutaway.errors import ExportError
+from cutaway.serve.writing import check_writable, said_in_words
 
-__all__ = ["check_place", "put_folder"]
+__all__ = ["check_place"]
 
 # By these an earlier page is known, which a new one may replace.
 _MARKS = ("index.html", "model.json", "service-worker.js")
 
 
 def check_place(folder: Path) -> None:
-    """Refuses to put a page where something else is.
+    """Refuses to put a page where something else is, or where nothing can be written.
 
     Raises:
-        ExportError: It is a file or a link, or a folder that holds something other than an earlier page.
+        ExportError: It is a file or a link, a folder that holds something other than an earlier page, or the folder in
+            which it would be made takes no new ones.
     """
-    with _said_in_words(folder):
+    check_writable(folder, "--web")
+    with said_in_words(folder, "--web"):
         if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
             raise ExportError(f"{folder} is no folder.", hint="Give the name of a folder: --web site.")
         is_taken = folder.is_dir() and any(folder.iterdir())
@@ -31,55 +29,3 @@ def check_place(folder: Path) -> None:
         raise ExportError(
             f"{folder} holds something other than an earlier page.", hint="Give the name of a new folder: --web site."
         )
-
-
-def put_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Writes all files under a temporary name, and puts the folder in the place of an earlier page.
-
-    After an error or an interruption the earlier page is still there, and nothing else. A folder cannot be renamed over
-    another, so whoever is killed between two renames leaves neither, but both under temporary names.
-
-    Args:
-        folder: Where; its parents are made.
-        files: Name, with `/` for folders, to content.
-
-    Raises:
-        ExportError: It cannot be written.
-    """
-    temporary, earlier = _temporary(folder), _temporary(folder)
-    try:
-        with _said_in_words(folder):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            temporary.mkdir()
-            for name, content in files.items():
-                path = temporary / name
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("xb") as file:
-                    file.write(content)
-                    file.flush()
-                    os.fsync(file.fileno())
-            if folder.exists():
-                folder.rename(earlier)
-            try:
-                temporary.rename(folder)
-            except BaseException:
-                if earlier.exists():
-                    earlier.rename(folder)
-                raise
-    finally:
-        for path in (temporary, earlier):
-            if path.exists():
-                shutil.rmtree(path)
-
-
-def _temporary(folder: Path) -> Path:
-    return folder.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{folder.name}"
-
-
-@contextmanager
-def _said_in_words(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        hint = "Free some space, or give another place with --web."
-        raise ExportError(f"{folder} cannot be written: {error.strerror or error}.", hint=hint) from error

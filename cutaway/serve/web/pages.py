@@ -17,8 +17,9 @@ from cutaway.images import Limits
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.examples import examples_of
 from cutaway.serve.web import words
-from cutaway.serve.web.folders import check_place, put_folder
+from cutaway.serve.web.folders import check_place
 from cutaway.serve.web.runtime import BUILDS, Runtime
+from cutaway.serve.writing import replace_folder
 
 __all__ = ["WebPage", "write_page"]
 
@@ -83,7 +84,7 @@ def write_page(model: Path | str, folder: Path | str, runtime: Runtime) -> WebPa
     first = [name for name in files if name not in on_demand and name not in ("service-worker.js", "index.html")]
     stored = _as_json({"version": described["version"], "files": ["./", *sorted(first)]})
     files["files.js"] = b"self.CUTAWAY = " + stored + b";\n"
-    put_folder(folder, files)
+    replace_folder(folder, files, option="--web")
     return WebPage(
         folder=folder,
         num_bytes=sum(map(len, files.values())),

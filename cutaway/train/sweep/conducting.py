@@ -14,8 +14,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from cutaway.checkpoints.durable import replace_text
 from cutaway.checkpoints.lock import only_writer
+from cutaway.durable import replace_text
 from cutaway.errors import CutawayError, Interrupted, SettingsError
 from cutaway.settings.sweep import SweepSettings, read_sweep, sweep_to_yaml
 from cutaway.train.sweep.outcomes import Failure, forget_failure, is_to_measure, record_failure, state_of

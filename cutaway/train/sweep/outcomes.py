@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cutaway.checkpoints import Run
-from cutaway.checkpoints.durable import make_directory, replace_text
+from cutaway.durable import make_directory, replace_text
 from cutaway.errors import SettingsError
 from cutaway.settings import TrainSettings, read_yaml
 from cutaway.train.monitoring import monitored

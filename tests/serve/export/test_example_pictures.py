@@ -11,8 +11,7 @@ import pytest
 from cutaway.datasets import Split
 from cutaway.errors import ExportError
 from cutaway.images import decode
-from cutaway.serve import examples_of
-from cutaway.serve.export import writing
+from cutaway.serve import examples_of, writing
 from cutaway.serve.export.example_pictures import choose, write_examples
 
 
@@ -101,14 +100,14 @@ def test_a_number_out_of_range_is_refused(count, fashion, tmp_path):
 
 def test_a_disk_that_fills_up_leaves_the_earlier_folder(fashion, tmp_path, monkeypatch):
     write_examples(tmp_path / "m.onnx", fashion, 2)
-    before, real = contents(tmp_path / "m.examples"), writing._write
+    before, real = contents(tmp_path / "m.examples"), writing.write_synced
 
-    def full(path, parts):
+    def full(path, content):
         if path.name == "3.png":
             raise OSError(28, "No space left on device")
-        real(path, parts)
+        real(path, content)
 
-    monkeypatch.setattr(writing, "_write", full)
+    monkeypatch.setattr(writing, "write_synced", full)
     with pytest.raises(ExportError, match="No space left on device"):
         write_examples(tmp_path / "m.onnx", fashion, 5)
     assert contents(tmp_path / "m.examples") == before

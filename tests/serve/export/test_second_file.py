@@ -16,7 +16,7 @@ from cutaway.preprocessing import Preprocessing
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.export import export_module, verify_file
 from cutaway.serve.export.second_file import without_large_tensors
-from cutaway.serve.export.writing import whole_or_nothing
+from cutaway.serve.writing import whole_or_nothing
 
 SPEC = Preprocessing(size=(8, 8), color="grey", mean=(0.5,), std=(0.5,))
 

@@ -12,6 +12,7 @@ import cutaway.serve
 from cutaway import heatmaps
 from cutaway.errors import ExportError, ServingError
 from cutaway.serve.web import Runtime, write_page
+from cutaway.serve.web.folders import check_place
 
 SERVE = Path(cutaway.serve.__file__).parent
 OWN_HASH = re.compile(r"[0-9a-f]{16}")
@@ -137,6 +138,15 @@ def test_a_folder_with_something_else_is_left_alone(model_path: Path, pretended:
         write_page(model_path, tmp_path / "file", pretended)
 
 
+def test_where_no_page_can_be_written_it_is_said_first(model_path: Path, pretended: Runtime, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ExportError, match="cannot be written: Not a directory") as refused:
+        check_place(tmp_path / "file" / "site")
+    assert "--web" in refused.value.hint
+    check_place(tmp_path / "new" / "site")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
 def test_a_page_that_cannot_be_written_leaves_the_earlier_one(
     site: Path, model_path: Path, pretended: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +155,7 @@ def test_a_page_that_cannot_be_written_leaves_the_earlier_one(
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("cutaway.serve.web.folders.os.fsync", full)
+    monkeypatch.setattr("cutaway.durable.os.fsync", full)
     with pytest.raises(ExportError, match="No space left on device"):
         write_page(model_path, site, pretended)
     assert contents(site) == before

@@ -14,9 +14,9 @@ from cutaway.progress import Track, silent
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.export.forms.judging import DEFAULT_LIMITS, FormAnswers, FormFigures, Limits, ask, measure, objection
 from cutaway.serve.export.forms.shrinking import shrunk
-from cutaway.serve.export.writing import check_place, whole_or_nothing
 from cutaway.serve.metadata import Metadata, Precision, Verification
 from cutaway.serve.sessions import Provider
+from cutaway.serve.writing import check_place, whole_or_nothing
 
 PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "int8-dynamic")
 

@@ -7,11 +7,14 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from cutaway.durable import sync_directory, write_synced
 from cutaway.errors import ExportError
+
+__all__ = ["check_place", "check_writable", "replace_folder", "said_in_words", "whole_or_nothing"]
 
 _ABANDONED_AFTER_S = 24 * 3600.0
 
@@ -41,28 +44,28 @@ def whole_or_nothing(out: Path, data: bytes, beside: Mapping[str, Sequence[bytes
     _refuse_a_folder(out)
     # An .onnx ending, because some readers go by it; a leading dot, because nobody should find it.
     temporary = _temporary(out)
-    with _said_in_words(out):
+    with said_in_words(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         _sweep(out)
     try:
         if not beside:
-            with _said_in_words(out):
-                _write(temporary, [data])
+            with said_in_words(out):
+                write_synced(temporary, data)
             yield temporary
-            with _said_in_words(out):
+            with said_in_words(out):
                 temporary.replace(out)
         else:
             # In a folder of their own they have their final names, by which one finds the other.
-            with _said_in_words(out):
+            with said_in_words(out):
                 temporary.mkdir()
                 for name, parts in {**beside, out.name: [data]}.items():
-                    _write(temporary / name, parts)
+                    write_synced(temporary / name, *parts)
             yield temporary / out.name
-            with _said_in_words(out):
+            with said_in_words(out):
                 for name in (*beside, out.name):
                     (temporary / name).replace(out.parent / name)
-        with _said_in_words(out):
-            _flush_folder(out.parent)
+        with said_in_words(out):
+            sync_directory(out.parent)
     finally:
         _remove(temporary)
 
@@ -74,35 +77,52 @@ def check_place(out: Path) -> None:
         ExportError: No file can be written there.
     """
     _refuse_a_folder(out)
-    with _said_in_words(out):
+    check_writable(out)
+
+
+def check_writable(out: Path, option: str = "--out") -> None:
+    """Refuses, before any work is done, a place where neither a file nor a folder can be made.
+
+    Args:
+        out: Of a file or folder, which may be there.
+        option: By which the person named it, for the hint.
+
+    Raises:
+        ExportError: So it is.
+    """
+    with said_in_words(out, option):
         nearest = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
         probe = _temporary(nearest / out.name)
         probe.touch()
         probe.unlink()
 
 
-def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
+def replace_folder(folder: Path, contents: Mapping[str, bytes], option: str = "--out") -> None:
     """Writes a folder under a temporary name, and puts it in the place of an earlier one, which is removed.
 
     After an error or an interruption the earlier folder is still there. A folder cannot be renamed over another, so
     whoever is killed between two renames leaves neither, and the next to write it removes what is left of both.
 
     Args:
-        folder: Where it goes. All that an earlier one holds is removed with it.
-        contents: File name to content.
+        folder: Where it goes; its parents are made. All that an earlier one holds is removed with it.
+        contents: File name, with `/` for folders within, to content.
+        option: By which the person named it, for the hint.
 
     Raises:
         ExportError: It cannot be written.
     """
     temporary, earlier = _temporary(folder), _temporary(folder)
     try:
-        with _said_in_words(folder):
+        with said_in_words(folder, option):
             folder.parent.mkdir(parents=True, exist_ok=True)
             _sweep(folder)
             temporary.mkdir()
             for name, content in contents.items():
-                _write(temporary / name, [content])
-            _flush_folder(temporary)
+                path = temporary / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_synced(path, content)
+            for within in (temporary, *filter(Path.is_dir, temporary.rglob("*"))):
+                sync_directory(within)
             if folder.exists():
                 folder.rename(earlier)
             try:
@@ -111,14 +131,14 @@ def replace_folder(folder: Path, contents: Mapping[str, bytes]) -> None:
                 if earlier.exists():
                     earlier.rename(folder)
                 raise
-            _flush_folder(folder.parent)
+            sync_directory(folder.parent)
     finally:
         _remove(temporary)
         _remove(earlier)
 
 
 def _refuse_a_folder(out: Path) -> None:
-    with _said_in_words(out):
+    with said_in_words(out):
         is_folder = out.is_dir()
     if is_folder:
         raise ExportError(f"{out} is a folder.", hint="Give the name of a file: --out model.onnx.")
@@ -127,14 +147,6 @@ def _refuse_a_folder(out: Path) -> None:
 def _temporary(out: Path) -> Path:
     """A new name beside `out`, which `_sweep` knows."""
     return out.parent / f".tmp-{os.getpid()}-{secrets.token_hex(4)}-{out.name}"
-
-
-def _write(path: Path, parts: Iterable[bytes]) -> None:
-    with path.open("xb") as file:
-        for part in parts:
-            file.write(part)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _remove(temporary: Path) -> None:
@@ -174,17 +186,10 @@ def _is_running(pid: int) -> bool:
 
 
 @contextmanager
-def _said_in_words(out: Path) -> Iterator[None]:
+def said_in_words(out: Path, option: str = "--out") -> Iterator[None]:
+    """Makes an `ExportError` of what the system says while `out` is written or looked at."""
     try:
         yield
     except OSError as error:
-        hint = "Free some space, or give another place with --out."
+        hint = f"Free some space, or give another place with {option}."
         raise ExportError(f"{out} cannot be written: {error.strerror or error}.", hint=hint) from error
-
-
-def _flush_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,7 +1,7 @@
 """What has to be on disk before the next thing is done.
 
 A file's bytes are on disk once the file is synced, and its name once its directory is: until then a loss of power may
-take either, in any order. `bundle` and `runs` say what they wait for and why.
+take either, in any order. Whoever writes says what it waits for and why.
 """
 
 from __future__ import annotations
@@ -46,10 +46,11 @@ def make_directory(path: Path) -> None:
         sync_directory(directory.parent)
 
 
-def write_synced(file: Path, data: bytes) -> None:
-    """Writes a new file and returns once its bytes are on disk."""
+def write_synced(file: Path, *parts: bytes) -> None:
+    """Writes a new file, its content in one or many parts, and returns once its bytes are on disk."""
     with file.open("xb") as opened:
-        opened.write(data)
+        for part in parts:
+            opened.write(part)
         sync(opened.fileno(), opened.flush)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from cutaway.errors import ExportError
-from cutaway.serve.export.writing import check_place, whole_or_nothing
+from cutaway.serve.writing import check_place, replace_folder, whole_or_nothing
 
 
 def test_the_file_gets_its_name_only_when_the_block_ends(tmp_path):
@@ -64,24 +64,33 @@ def test_a_place_is_looked_at_before_the_work_and_left_as_it_was(tmp_path):
         check_place(tmp_path / "model.onnx" / "below" / "model.onnx")
 
 
-def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_it_returns(tmp_path, monkeypatch):
-    """A loss of power after the renaming must not find a name without its bytes."""
+@pytest.fixture
+def events(monkeypatch):
+    """What is flushed to disk, and what gets which name, in order."""
     events = []
-    out = tmp_path / "model.onnx"
-    sync, rename = os.fsync, Path.replace
+    sync, replace, rename = os.fsync, Path.replace, Path.rename
 
     def synced(descriptor):
         found = os.fstat(descriptor)
         events.append("folder" if stat.S_ISDIR(found.st_mode) else f"{found.st_size} bytes")
         sync(descriptor)
 
-    def renamed(self, target):
-        events.append(f"renamed to {target.name}")
-        return rename(self, target)
+    def named(how):
+        def renamed(self, target):
+            events.append(f"renamed to {target.name}")
+            return how(self, target)
+
+        return renamed
 
     monkeypatch.setattr(os, "fsync", synced)
-    monkeypatch.setattr(Path, "replace", renamed)
-    with whole_or_nothing(out, b"content"):
+    monkeypatch.setattr(Path, "replace", named(replace))
+    monkeypatch.setattr(Path, "rename", named(rename))
+    return events
+
+
+def test_the_bytes_are_on_disk_before_the_name_and_the_name_before_it_returns(tmp_path, events):
+    """A loss of power after the renaming must not find a name without its bytes."""
+    with whole_or_nothing(tmp_path / "model.onnx", b"content"):
         events.append("checked")
     assert events == ["7 bytes", "checked", "renamed to model.onnx", "folder"]
 
@@ -103,3 +112,20 @@ def test_what_dead_writers_left_of_the_same_file_is_swept_and_nothing_else(tmp_p
     with whole_or_nothing(tmp_path / "model.onnx", b"content"):
         pass
     assert {path.name for path in tmp_path.iterdir()} == {"model.onnx", *kept}
+
+
+def test_a_folder_within_takes_the_place_of_an_earlier_one_whole(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", ""]) as dead:
+        dead.wait()
+    left = tmp_path / f".tmp-{dead.pid}-0123abcd-site"
+    (left / "within").mkdir(parents=True)
+    replace_folder(tmp_path / "site", {"a": b"1", "within/deep/b": b"2", "old": b"3"})
+    replace_folder(tmp_path / "site", {"a": b"4", "within/deep/b": b"5"})
+    found = {path.relative_to(tmp_path).as_posix(): path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert found == {"site/a": b"4", "site/within/deep/b": b"5"}
+    assert list(tmp_path.iterdir()) == [tmp_path / "site"]
+
+
+def test_a_folders_files_and_names_are_on_disk_before_it_takes_its_name(tmp_path, events):
+    replace_folder(tmp_path / "site", {"a": b"1", "within/deep/b": b"22"})
+    assert events == ["1 bytes", "2 bytes", "folder", "folder", "folder", "renamed to site", "folder"]
