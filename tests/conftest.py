@@ -1,6 +1,7 @@
 """Shared by all tests: pictures, who runs what, and one thread a process, so that two don't fight for two cores."""
 
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -46,3 +47,32 @@ def pictures(tmp_path_factory):
             pixels = noise.integers(0, 90, (30, 36, 3)) + 80 * index
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="module")
+def launch():
+    """Starts headless Chromium, with further flags."""
+    path = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
+    try:
+        from playwright.sync_api import expect, sync_playwright
+    except ImportError:
+        path = None
+    if path is None:
+        reason = "no Chromium or no Playwright: apt-get install chromium; pip install playwright"
+        if os.environ.get("CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    flags = [
+        "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        "--no-first-run", "--disable-quic", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
+    ]  # fmt: skip
+    expect.set_options(timeout=60_000)  # a busy machine is not a fault of the page
+    with sync_playwright() as playwright:
+        yield lambda *further: playwright.chromium.launch(executable_path=path, args=[*flags, *further])
+
+
+@pytest.fixture(scope="module")
+def browser(launch):
+    chromium = launch("--disable-gpu")
+    yield chromium
+    chromium.close()

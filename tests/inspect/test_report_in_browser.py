@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +13,6 @@ from cutaway.inspect.report import report_on, write_report
 from cutaway.preprocessing.spec import Preprocessing
 
 pytestmark = pytest.mark.browser
-
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--no-first-run --disable-quic"
-)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = Path("/usr/bin/chromium")
-    if not path.exists():
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium at /usr/bin/chromium")
-        pytest.skip("no Chromium: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(path), args=FLAGS.split())
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")

@@ -258,3 +258,26 @@ def fashion_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = [data.test.image(i) for i in range(8)]
     export_module(network, preprocessing, data.classes, path, images=images, layers=["1", "4"])
     return path
+
+
+# WCAG 2 contrast of an element's text against the nearest background that is not transparent.
+CONTRAST = """(element) => {
+    const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
+    const light = (color) => color.slice(0, 3).map((v) => v / 255)
+        .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    let behind = element, background = [255, 255, 255, 1];
+    while (behind) {
+        const color = rgb(getComputedStyle(behind).backgroundColor);
+        if (color.length === 3 || color[3] > 0) { background = color; break; }
+        behind = behind.parentElement;
+    }
+    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(background)].sort((x, y) => y - x);
+    return (a + 0.05) / (b + 0.05);
+}"""
+
+
+@pytest.fixture
+def contrast():
+    """Of the text at a locator of Playwright's, as a ratio."""
+    return lambda locator: locator.evaluate(CONTRAST)

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,29 +25,6 @@ from cutaway.serve.server import running
 from cutaway.serve.watched_file import Watch
 
 pytestmark = pytest.mark.browser
-
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--no-first-run", "--disable-quic", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    path = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "no Chromium or no Playwright: apt-get install chromium; pip install playwright"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(scope="module")
@@ -402,7 +378,7 @@ def test_every_control_has_a_name(browser, url, pictures_on_disk) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(
-    browser, url, pictures_on_disk, tmp_path: Path, scheme: str
+    browser, contrast, url, pictures_on_disk, tmp_path: Path, scheme: str
 ) -> None:
     broken = tmp_path / f"{'long' * 30}.png"
     broken.write_bytes(b"no picture")
@@ -427,35 +403,19 @@ def test_phone_needs_no_horizontal_scrolling_and_text_is_readable(
                 page.locator("#many-files input[type=file]").set_input_files([pictures_on_disk[1], broken])
             for selector in (*selectors, "[role=tab][aria-selected=true]"):
                 page.locator(selector).first.wait_for()
-                assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+                assert contrast(page.locator(selector).first) >= 4.5, selector
             assert page.evaluate("document.documentElement.scrollWidth") <= 390, tab
 
         page.get_by_role("tab", name="Classify").click()
         page.get_by_label("Remove Image").or_(page.get_by_label("Clear")).first.click()
         upload(page, broken)
         page.locator(".cw-failure").wait_for()
-        assert page.locator(".cw-failure").evaluate(CONTRAST) >= 4.5
+        assert contrast(page.locator(".cw-failure")) >= 4.5
 
 
 NAME = """(element) => (element.getAttribute('aria-label') || element.innerText
     || [...(element.labels || [])].map((label) => label.innerText).join(' ') || '').trim()"""
 NAME_OF_FOCUSED = f"() => ({NAME})(document.activeElement)"
-
-# WCAG 2 contrast of an element's text against the nearest background that is not transparent.
-CONTRAST = """(element) => {
-    const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-    const light = (color) => color.slice(0, 3).map((v) => v / 255)
-        .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    let behind = element, background = [255, 255, 255, 1];
-    while (behind) {
-        const color = rgb(getComputedStyle(behind).backgroundColor);
-        if (color.length === 3 || color[3] > 0) { background = color; break; }
-        behind = behind.parentElement;
-    }
-    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(background)].sort((x, y) => y - x);
-    return (a + 0.05) / (b + 0.05);
-}"""
 
 
 def test_a_page_that_was_open_while_the_model_was_replaced_says_to_reload_it(

@@ -1,10 +1,9 @@
-"""A headless browser, a plain file server, and ONNX Runtime Web where npm gives it."""
+"""A browser with WebGPU, a plain file server, and ONNX Runtime Web where npm gives it."""
 
 from __future__ import annotations
 
 import functools
 import http.server
-import os
 import shutil
 import threading
 from collections.abc import Iterator
@@ -16,11 +15,6 @@ import pytest
 
 from cutaway.errors import ExportError
 from cutaway.serve.web.runtime import BUILDS, PACKAGE, Runtime, fetch_runtime
-
-FLAGS = [
-    "--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-first-run",
-    "--disable-quic", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
-]  # fmt: skip
 
 
 @pytest.fixture(scope="session")
@@ -43,31 +37,6 @@ def runtime() -> Runtime:
         if "could not fetch" not in error.message:
             raise
         pytest.skip(f"{PACKAGE} is not to be had here: {error.message}")
-
-
-@pytest.fixture(scope="module")
-def launch() -> Iterator[Any]:
-    """Starts Chromium, with further flags."""
-    path = next((path for path in ("/usr/bin/chromium", "/usr/bin/chromium-browser") if Path(path).exists()), None)
-    try:
-        from playwright.sync_api import expect, sync_playwright
-    except ImportError:
-        path = None
-    if path is None:
-        reason = "no Chromium or no Playwright: apt-get install chromium; pip install playwright"
-        if os.environ.get("CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    expect.set_options(timeout=60_000)
-    with sync_playwright() as playwright:
-        yield lambda *flags: playwright.chromium.launch(executable_path=path, args=[*FLAGS, *flags])
-
-
-@pytest.fixture(scope="module")
-def browser(launch: Any) -> Iterator[Any]:
-    chromium = launch("--disable-gpu")
-    yield chromium
-    chromium.close()
 
 
 @pytest.fixture

@@ -418,7 +418,7 @@ def test_webgpu_gives_the_same_answer(browser_with_gpu, serve, photo_root) -> No
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling_and_text_is_readable(
-    browser, serve, fashion_root, fashion_files, scheme: str
+    browser, contrast, serve, fashion_root, fashion_files, scheme: str
 ) -> None:
     with opened(browser, serve(fashion_root), 390, scheme) as page:
         give(page, fashion_files[0])
@@ -427,7 +427,7 @@ def test_a_phone_needs_no_sideways_scrolling_and_text_is_readable(
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         for selector in (".cw-title", ".cw-lead", "#hint-text", "#status-text", "#label li", "#seen-time", "#says",
                          ".cw-choice", "select", "#clear", ".cw-facts dt", ".cw-facts dd"):  # fmt: skip
-            assert page.locator(selector).first.evaluate(CONTRAST) >= 4.5, selector
+            assert contrast(page.locator(selector).first) >= 4.5, selector
         unnamed = page.locator("button, input, select, canvas, img, video").evaluate_all(UNNAMED)
         assert unnamed == []
 
@@ -435,19 +435,3 @@ def test_a_phone_needs_no_sideways_scrolling_and_text_is_readable(
 # Elements of the page that a screen reader would have no name for.
 UNNAMED = """(elements) => elements.filter((one) => !(one.ariaLabel || one.alt || one.textContent.trim()
     || one.labels?.length || one.hidden)).map((one) => one.outerHTML)"""
-
-# WCAG 2 contrast of an element's text against the nearest background that is not transparent.
-CONTRAST = """(element) => {
-    const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
-    const light = (color) => color.slice(0, 3).map((v) => v / 255)
-        .map((v) => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
-    let behind = element, background = [255, 255, 255, 1];
-    while (behind) {
-        const color = rgb(getComputedStyle(behind).backgroundColor);
-        if (color.length === 3 || color[3] > 0) { background = color; break; }
-        behind = behind.parentElement;
-    }
-    const [a, b] = [light(rgb(getComputedStyle(element).color)), light(background)].sort((x, y) => y - x);
-    return (a + 0.05) / (b + 0.05);
-}"""

@@ -1,8 +1,5 @@
 """The page of results in Chromium: sorted by a click, silent on the network, with no script of a stranger's."""
 
-import os
-from pathlib import Path
-
 import pytest
 
 from cutaway.train.sweep.results import Results, Row
@@ -10,21 +7,11 @@ from cutaway.train.sweep.results_page import render_page
 
 pytestmark = pytest.mark.browser
 
-FLAGS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync "
-    "--no-first-run --disable-quic"
-)
 NASTY = "<img src=x onerror=\"document.title='x'\">"
 
 
 @pytest.fixture
-def page(tmp_path):
-    path = Path("/usr/bin/chromium")
-    if not path.exists():
-        if os.environ.get("CI"):
-            pytest.fail("no Chromium at /usr/bin/chromium")
-        pytest.skip("no Chromium: apt-get install chromium")
-    sync_api = pytest.importorskip("playwright.sync_api")
+def page(browser, tmp_path):
     values = {"a": 0.5, "b": float("nan"), "c": 9.0, "d": None, "e": 10.0, "f": float("inf")}
     rows = tuple(
         Row(name, "finished", {"network": f"net {name}" if name != "a" else NASTY}, {} if v is None else {"loss": v})
@@ -32,16 +19,14 @@ def page(tmp_path):
     )
     results = Results(tmp_path, rows, ("network",), ("loss",), frozenset({"loss"}), "loss")
     (tmp_path / "t.html").write_text(render_page(results))
-    with sync_api.sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=str(path), args=FLAGS.split())
-        opened = chromium.new_page()
-        opened.said, opened.asked = [], []
-        opened.on("console", lambda message: opened.said.append(message.text))
-        opened.on("pageerror", lambda error: opened.said.append(str(error)))
-        opened.on("request", lambda request: opened.asked.append(request.url))
-        opened.goto(f"file://{tmp_path}/t.html")
-        yield opened
-        chromium.close()
+    opened = browser.new_page()
+    opened.said, opened.asked = [], []
+    opened.on("console", lambda message: opened.said.append(message.text))
+    opened.on("pageerror", lambda error: opened.said.append(str(error)))
+    opened.on("request", lambda request: opened.asked.append(request.url))
+    opened.goto(f"file://{tmp_path}/t.html")
+    yield opened
+    opened.close()
 
 
 def test_a_click_sorts_numbers_as_numbers_with_what_is_missing_last(page, tmp_path):
