@@ -24,6 +24,7 @@ RAW_KINDS = (
     "image/tiff",
     "application/octet-stream",
 )
+_MOST_BESIDE_PICTURES = 10_000
 
 
 class Sent(NamedTuple):
@@ -122,6 +123,9 @@ async def _of_form(request: Request, max_images: int) -> list[Sent]:
 
 def _of_json(body: bytes, max_images: int) -> list[Sent]:
     how = 'Send {"images": ["…", "…"]}, each a file in base64.'
+    # Read, an element takes many times the memory of its letters; base64 has none of these.
+    if sum(map(body.count, (b"[", b"{", b","))) > max_images + _MOST_BESIDE_PICTURES:
+        raise HTTPException(413, f"The JSON has far more elements than {max_images} pictures. {how}")
     try:
         sent = JsonPictures.model_validate_json(body)
     except ValidationError as error:

@@ -116,6 +116,7 @@ def test_json_that_holds_no_pictures_is_refused_in_words(client, body: str, stat
     [
         (lambda body: _of_json(body, 3), b'{"images": [%s]}' % b",".join([b"7"] * 50_000)),
         (lambda body: _of_json(body, 3), b"{%s}" % b",".join(b'"%d":7' % key for key in range(20_000))),
+        (lambda body: _of_json(body, 3), b'{"images": ["AAAA"], "x": [%s]}' % b",".join([b"[]"] * 100_000)),
         (lambda body: read_request(body, None), b'{"inputs": [%s]}' % b",".join([b"{}"] * 50_000)),
         (lambda body: read_request(body, None), b'{"inputs": [], "outputs": [%s]}' % b",".join([b"7"] * 50_000)),
     ],
