@@ -7,10 +7,10 @@ import hmac
 import secrets
 import time
 from collections.abc import Collection
-from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
 
 from starlette.datastructures import Headers
+from starlette.requests import cookie_parser
 
 from cutaway.errors import ServingError
 
@@ -66,13 +66,8 @@ class Keys:
         return f"{ends}.{self._signature(ends)}"
 
     def _is_session(self, cookies: str) -> bool:
-        try:
-            found = SimpleCookie(cookies).get(COOKIE)
-        except CookieError:
-            return False
-        if found is None:
-            return False
-        ends, _, signature = found.value.partition(".")
+        # Not by Python's own parser, which gives up on all cookies where one of another server here is written oddly.
+        ends, _, signature = cookie_parser(cookies).get(COOKIE, "").partition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(ends).encode()):
             return False
         return int(ends) > time.time()

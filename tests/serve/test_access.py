@@ -153,6 +153,13 @@ def test_a_session_ends_and_holds_in_one_process_only(client, classifier, monkey
     assert client.get("/v1/model", headers={"cookie": f"{COOKIE}={value}"}).status_code == 401
 
 
+@pytest.mark.parametrize("other", ['prefs={"a": 1}', "flag", "name=J\xfcrgen", 'open="x y', "\x01=\x02"])
+def test_a_session_holds_beside_an_odd_cookie_of_another_server_of_this_machine(other) -> None:
+    keys = Keys([KEY])
+    assert keys.admit(Headers({"cookie": f"{other}; {COOKIE}={keys.session()}"}))
+    assert not keys.admit(Headers({"cookie": f"{other}; {COOKIE}=99999999999.{'0' * 64}"}))
+
+
 @pytest.mark.parametrize("data", [{"key": "wrong"}, {"key": ""}, {}])
 def test_a_wrong_key_does_not_log_in(client, data) -> None:
     refused = client.post("/login", data=data)
