@@ -113,13 +113,13 @@ def test_no_files_give_the_empty_table(client, ask) -> None:
 
 
 def test_names_are_escaped_and_are_no_formulas() -> None:
-    row = Row("=<b>\n1", "data:", (Score(0, "@<i>", 0.5), Score(1, "b", 0.25)))
+    row = Row("=<b>\n1", "data:", (Score(0, "@<i>", 0.5), Score(1, " -b", 0.25)))
 
     html = table([row, Row("<u>", error="<s>")], 2, 1.0, "cpu")
 
     assert not re.search("<[bius]>", html)
     first, second = csv_of(html)
-    assert (first["picture"], first["label"], first["third"]) == ("'=<b> 1", "'@<i>", "")
+    assert (first["picture"], first["label"], first["second"], first["third"]) == ("'=<b> 1", "'@<i>", "'-b", "")
     assert (second["picture"], second["error"]) == ("<u>", "<s>")
 
 

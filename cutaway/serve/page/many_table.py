@@ -13,7 +13,7 @@ from cutaway.serve.classifier import Score
 from cutaway.serve.page.words import DEVICES, class_name, counted, duration, percent
 
 _LONGEST_NAME = 200
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = ("=", "+", "-", "@")
 _COLUMNS = ["picture", "label", "probability", "second", "second_probability", "third", "third_probability", "error"]
 
 
@@ -111,4 +111,4 @@ def _line(row: Row) -> str:
 def _plain(text: str) -> str:
     """Text in one line that no spreadsheet takes for a formula."""
     line = " ".join(text.split())
-    return f"'{line}" if text.startswith(_FORMULA) else line
+    return f"'{line}" if line.startswith(_FORMULA) else line
