@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 import shutil
 from collections.abc import Iterator, Sequence
@@ -361,6 +362,33 @@ def test_another_version_takes_over_when_it_is_asked_for(
         expect(page.locator("h1")).to_have_css("font-style", "italic")
         ready_offline(page)
         assert page.evaluate("caches.keys()") == ["cutaway /site/ 0123456789abcdef"]
+
+
+def test_a_file_of_another_version_is_not_kept(browser, serve, fashion_root, fashion_files, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    model = Path(shutil.copytree(fashion_root / "site", tmp_path / "site")) / "model.onnx"
+    right = model.read_bytes()
+    model.write_bytes(right + b"\0")
+    os.utime(model, (0, 0))  # of such an old one browsers think that it stays as it is
+    with opened(browser, serve(tmp_path)) as page:
+        expect(page.get_by_role("alert")).to_contain_text("model.onnx is not the file that was exported")
+        model.write_bytes(right)
+        page.reload()
+        ready_offline(page)
+        give(page, fashion_files[0])
+        assert top_class(page)
+
+
+def test_a_browser_that_forbids_to_store_files_classifies_all_the_same(
+    browser, serve, fashion_root, fashion_files, tmp_path: Path
+) -> None:
+    worker = Path(shutil.copytree(fashion_root / "site", tmp_path / "site")) / "worker.js"
+    forbidding = 'self.caches.open = () => Promise.reject(new DOMException("no", "SecurityError"));\n'
+    worker.write_text(forbidding + worker.read_text())
+    with opened(browser, serve(tmp_path)) as page:
+        give(page, fashion_files[0])
+        assert top_class(page)
 
 
 FLOAT_FORMS = {

@@ -9,7 +9,7 @@ import { keepOffline } from "./offline.js";
 import { listen } from "./sources.js";
 import { uniqueNames } from "./words.js";
 
-const description = await (await fetch("model.json")).json();
+const description = await (await fetch("model.json", { cache: "no-cache" })).json();
 const classifier = new Classifier(description, countBytes);
 
 let loaded = 0;

@@ -2,13 +2,13 @@
 
 import { cacheName } from "./caching.js";
 
-/** The bytes of a file of the page: an ArrayBuffer. `onBytes` is told how many came with each part. */
-export async function fetchBytes(file, version, onBytes = () => {}) {
+/** The bytes of a file of the page, as it was exported: an ArrayBuffer. `onBytes` is told how many came with each part. */
+export async function fetchBytes({ file, sha256 }, version, onBytes = () => {}) {
   const url = new URL(`./${file}`, import.meta.url).href;
-  // There is no cache where the page came over plain http from another machine.
-  const cache = "caches" in self ? await caches.open(cacheName(version)) : null;
+  const cache = await openCache(version);
   const stored = await cache?.match(url);
-  const answer = stored ?? (await fetch(url));
+  // Of the server itself: the browser may still know the file that had this name in an earlier version.
+  const answer = stored ?? (await fetch(url, { cache: "no-cache" }));
   if (!answer.ok) throw new Error(`The file ${file} of this page is missing (${answer.status}).`);
   const kept = stored || !cache ? null : cache.put(url, answer.clone());
   const parts = [];
@@ -27,13 +27,25 @@ export async function fetchBytes(file, version, onBytes = () => {}) {
     bytes.set(part, at);
     at += part.length;
   }
+  if (!(await isExported(bytes, sha256))) {
+    await cache?.delete(url); // or it would be found here again
+    throw new Error(`${file} is not the file that was exported. Load the page again.`);
+  }
   return bytes.buffer;
 }
 
-/** Refuses bytes that are not those that were exported, where the browser can tell. */
-export async function checkHash(bytes, expected, file) {
-  if (!self.crypto?.subtle) return;
+/** Where the page's files are stored; null over plain http from another machine, or where the browser forbids it. */
+async function openCache(version) {
+  try {
+    return await caches.open(cacheName(version));
+  } catch {
+    return null;
+  }
+}
+
+/** Whether bytes are those that were exported, where the browser can tell. */
+async function isExported(bytes, sha256) {
+  if (!self.crypto?.subtle) return true;
   const digest = new Uint8Array(await crypto.subtle.digest("SHA-256", bytes));
-  const found = [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("");
-  if (found !== expected) throw new Error(`${file} is not the file that was exported. Load the page again.`);
+  return [...digest].map((byte) => byte.toString(16).padStart(2, "0")).join("") === sha256;
 }

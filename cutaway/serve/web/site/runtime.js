@@ -1,12 +1,11 @@
 // ONNX Runtime Web: its two builds, each loaded only where it is used.
 
-import { checkHash, fetchBytes } from "./fetching.js";
+import { fetchBytes } from "./fetching.js";
 
 /** Opens the network by WebAssembly on the CPU, or by WebGPU: a session and what makes its tensors. */
 export async function openNetwork(kind, model, description, onBytes) {
   const build = description.runtime[kind];
-  const wasm = await fetchBytes(build.wasm.file, description.version, onBytes);
-  await checkHash(wasm, build.wasm.sha256, build.wasm.file);
+  const wasm = await fetchBytes(build.wasm, description.version, onBytes);
   const ort = await import(`./${build.module}`);
   ort.env.logLevel = "error";
   // One thread: more need headers that a plain file server does not send.

@@ -1,7 +1,7 @@
 // Works beside the page, so that it stays alive while the network thinks.
 
 import { decode } from "./decoding.js";
-import { checkHash, fetchBytes } from "./fetching.js";
+import { fetchBytes } from "./fetching.js";
 import { classify, load, tryGpu } from "./network.js";
 import { inputOf, seenOf } from "./preprocessing.js";
 import { viewOf } from "./view.js";
@@ -14,10 +14,8 @@ let before = Promise.resolve();
 const TASKS = {
   async load(described) {
     description = described;
-    const { file, sha256 } = description.model;
     const onBytes = (bytes) => self.postMessage({ bytes });
-    model = await fetchBytes(file, description.version, onBytes);
-    await checkHash(model, sha256, file);
+    model = await fetchBytes(description.model, description.version, onBytes);
     await load(model, description, onBytes);
   },
 
