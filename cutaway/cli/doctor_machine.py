@@ -13,6 +13,7 @@ from cutaway.cli.terminal import as_bytes
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "safari", "microsoft-edge")
 _CACHE = "disk of the cache"
+_OTHER_CACHE = "Name a folder that can be in XDG_CACHE_HOME."
 _LITTLE, _TOO_LITTLE = 5 * 10**9, 10**8
 
 
@@ -20,8 +21,12 @@ def data_sets() -> list[Finding]:
     """Which of the data sets with a name lie here; the sample always does."""
     from cutaway.datasets.builtin import DEBIAN_FASHION_MNIST, found_here
 
+    try:
+        places = found_here()
+    except OSError as error:
+        return [Finding("data sets", "warning", f"{error.filename} cannot be read: {error.strerror}", _OTHER_CACHE)]
     findings = []
-    for name, place in found_here().items():
+    for name, place in places.items():
         if place is not None:
             findings.append(Finding(f"data set {name}", "ok", str(place)))
             continue
@@ -83,13 +88,13 @@ def disks() -> list[Finding]:
 
 def _disk(name: str, folder: Path) -> Finding:
     """How much is free, and whether one may write there; of a folder that is missing yet, where it would be made."""
-    there = next(path for path in (folder, *folder.parents) if path.exists())
+    there = next(path for path in (folder, *folder.parents) if os.path.exists(path))  # noqa: PTH110 - never raises
     free = shutil.disk_usage(there).free
     said = f"{as_bytes(free)} free at {there}"
     if not os.access(there, os.W_OK):
         said = f"{there} cannot be written to"
         if name == _CACHE:
-            return Finding(name, "warning", said, "Name a folder that can be in XDG_CACHE_HOME.")
+            return Finding(name, "warning", said, _OTHER_CACHE)
         return Finding(name, "missing", said, "Work in a folder that can be.", (ALWAYS,))
     if free < _TOO_LITTLE:
         return Finding(name, "missing", said, "Free some space.", (ALWAYS,))

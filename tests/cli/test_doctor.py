@@ -132,6 +132,15 @@ def test_a_full_disk_is_told(capsys, monkeypatch, free: int, status: str, code: 
     assert told(capsys, code=code)["disk here"]["status"] == status
 
 
+def test_a_cache_that_cannot_be_looked_into_is_a_line_and_no_end(capsys, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / ("a" * 300)))
+    findings = told(capsys)
+    assert (findings["data sets"]["status"], findings["port"]["name"]) == ("warning", "port")
+    assert "File name too long" in findings["data sets"]["said"]
+    assert "XDG_CACHE_HOME" in findings["data sets"]["todo"]
+    assert str(tmp_path) in findings["disk of the cache"]["said"]
+
+
 def test_data_sets_are_found_where_they_lie(capsys, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert "--data cifar10" in told(capsys)["data set cifar10"]["todo"]
