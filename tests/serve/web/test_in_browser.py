@@ -285,6 +285,34 @@ def test_broken_large_and_removed_pictures_leave_no_answer_behind(browser, serve
         expect(page.locator("#placeholder")).to_be_visible()
 
 
+CLASS_CHOSEN_MEANWHILE = """async (name) => {
+    window.told = [];
+    new MutationObserver(() => window.told.push(document.getElementById("toast").textContent))
+        .observe(document.getElementById("toast"), {childList: true});
+    const transfer = new DataTransfer();
+    transfer.items.add(new File(["no picture"], name));
+    const [file, choice] = ["file", "class-to-explain"].map((id) => document.getElementById(id));
+    file.files = transfer.files;
+    file.dispatchEvent(new Event("change"));
+    for (let turn = 0; turn < 9; turn++) await null; // so that it is on its way
+    choice.value = "3";
+    choice.dispatchEvent(new Event("change"));
+}"""
+
+
+def test_a_class_chosen_while_a_broken_picture_is_read_changes_nothing_of_what_is_told(
+    browser, serve, fashion_root, fashion_files
+) -> None:
+    with opened(browser, serve(fashion_root)) as page:
+        give(page, fashion_files[0])
+        top_class(page)
+        page.evaluate(CLASS_CHOSEN_MEANWHILE, "broken.png")
+        page.wait_for_function("window.told.length > 0")
+        give(page, fashion_files[0])  # whatever was asked before is answered before
+        top_class(page)
+        assert [text.partition(":")[0] for text in page.evaluate("window.told")] == ["The picture cannot be decoded"]
+
+
 PASTE_OR_DROP = """([kind, data]) => {
     const transfer = new DataTransfer();
     const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));

@@ -70,7 +70,7 @@ async function explain() {
     const answer = await classifier.explain(classIndex);
     if (mine === pictures && classIndex === chosenClass()) showExplanation(answer, classIndex, description);
   } catch (error) {
-    complain(error.message);
+    if (mine === pictures) complain(error.message);
   }
 }
 
