@@ -358,6 +358,22 @@ def test_a_picture_of_the_camera_is_classified_and_the_camera_let_go(browser, se
         assert re.search(r"from your \d+\s×\s\d+", page.locator("#seen-text").inner_text())
 
 
+def test_a_camera_that_is_refused_may_be_asked_for_again_and_never_twice_at_once(browser, serve, fashion_root) -> None:
+    from playwright.sync_api import expect
+
+    with opened(browser, serve(fashion_root)) as page:
+        camera = page.get_by_role("button", name="Use the camera")
+        camera.wait_for()
+        page.evaluate("""() => {
+            navigator.mediaDevices.getUserMedia = () => new Promise((_, reject) => { window.refuse = reject; });
+        }""")
+        camera.click()
+        expect(camera).to_be_hidden()
+        page.evaluate("() => window.refuse(new Error())")
+        expect(page.get_by_role("alert")).to_contain_text("no camera that this page may use")
+        expect(camera).to_be_focused()
+
+
 def test_a_large_photo_is_read_in_strips_without_a_seam(browser, serve, fashion_root, fashion_model) -> None:
     """12 megapixels, three strips: what the network sees is what Pillow makes of all at once."""
     rows, columns = np.mgrid[0:3000, 0:4000]

@@ -30,15 +30,17 @@ export function closeCamera() {
 
 async function open(complain) {
   const video = element("video");
+  show(false, "camera"); // asked twice, it would give two streams, of which one is never let go
   try {
     stream = await navigator.mediaDevices.getUserMedia({ video: { facingMode: "environment" } });
   } catch {
+    show(true, "camera");
+    element("camera").focus();
     complain("There is no camera that this page may use.");
     return;
   }
   video.srcObject = stream;
   show(true, "video", "stop");
-  show(false, "camera");
   await new Promise((resolve) => {
     if (video.readyState >= HTMLMediaElement.HAVE_CURRENT_DATA) resolve();
     else video.addEventListener("loadeddata", resolve, { once: true });
