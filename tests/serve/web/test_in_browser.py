@@ -408,6 +408,23 @@ def test_another_version_takes_over_when_it_is_asked_for(
         assert page.evaluate("caches.keys()") == ["cutaway /site/ 0123456789abcdef"]
 
 
+def test_pages_in_folders_below_are_left_alone(browser, serve, fashion_root, tmp_path: Path) -> None:
+    from playwright.sync_api import expect
+
+    below = Path(shutil.copytree(fashion_root / "site", tmp_path / "site")) / "below"
+    below.mkdir()
+    (below / "index.html").write_text('<link rel="icon" href="../favicon.png"><h1>Another page</h1>')
+    server = serve(tmp_path)
+    with opened(browser, server) as page:
+        ready_offline(page)
+        page.goto(f"{server.url}site/below/")
+        expect(page.locator("h1")).to_have_text("Another page")
+        server.stop()
+        for name in ("index.html", "?from=somewhere#answer"):
+            page.goto(f"{server.url}site/{name}")
+            ready_offline(page)
+
+
 def test_a_file_of_another_version_is_not_kept(browser, serve, fashion_root, fashion_files, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 

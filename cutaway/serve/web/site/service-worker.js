@@ -1,10 +1,12 @@
-// Answers for the page's own folder from what is stored on this device, and lets nothing through to anywhere else.
+// Answers for the page's own files from what is stored on this device. Other pages may lie in folders below.
 
 importScripts("files.js");
 
 const { version, files } = self.CUTAWAY;
 const PREFIX = `cutaway ${new URL("./", self.location.href).pathname} `;
 const NAME = PREFIX + version;
+const PAGE = new URL("./", self.location.href).href;
+const OWN = new Set(files.map((file) => new URL(file, PAGE).href));
 
 self.addEventListener("install", (event) => event.waitUntil(store()));
 
@@ -14,7 +16,11 @@ self.addEventListener("message", ({ data }) => {
   if (data === "take over") self.skipWaiting();
 });
 
-self.addEventListener("fetch", (event) => event.respondWith(answer(event.request)));
+self.addEventListener("fetch", (event) => {
+  const { origin, pathname } = new URL(event.request.url);
+  const url = origin + pathname === `${PAGE}index.html` ? PAGE : origin + pathname;
+  if (OWN.has(url)) event.respondWith(answer(url, event.request));
+});
 
 async function store() {
   const cache = await caches.open(NAME);
@@ -34,11 +40,7 @@ async function takeOver() {
   await self.clients.claim();
 }
 
-async function answer(request) {
-  const scope = new URL("./", self.location.href).href;
-  if (request.url.startsWith("blob:")) return fetch(request);
-  if (!request.url.startsWith(scope)) return Response.error();
+async function answer(url, request) {
   const cache = await caches.open(NAME);
-  const stored = await cache.match(request.mode === "navigate" ? scope : request.url);
-  return stored ?? fetch(request);
+  return (await cache.match(url)) ?? fetch(request);
 }
