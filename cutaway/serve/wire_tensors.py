@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import struct
 from base64 import b64decode
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Annotated, Any, Literal
@@ -205,20 +205,14 @@ def byte_strings(tensor: InputTensor, blob: memoryview | None) -> list[bytes]:
     Raises:
         ProtocolError: They are torn, not base64 in JSON, or not as many as the shape says.
     """
+    if len(tensor.shape) != 1:
+        raise _wrong(tensor, f"has the shape {tensor.shape}, and BYTES have one dimension here")
     found: list[bytes] = []
-    if blob is None:
-        for text in tensor.data or []:
-            try:
-                found.append(b64decode(text, validate=True))
-            except (ValueError, TypeError) as error:
-                raise _wrong(tensor, "holds what is not base64") from error
-    else:
-        while len(blob):
-            if len(blob) < 4 or len(blob) - 4 < (size := struct.unpack_from("<I", blob)[0]):
-                raise _wrong(tensor, "ends in the middle of an element")
-            found.append(bytes(blob[4 : 4 + size]))
-            blob = blob[4 + size :]
-    if tensor.shape != [len(found)]:
+    for element in _from_base64(tensor) if blob is None else _from_bytes(tensor, blob):
+        if len(found) == tensor.shape[0]:  # told at once: of empty ones a body holds millions
+            raise _wrong(tensor, f"has more elements than the shape {tensor.shape}")
+        found.append(element)
+    if len(found) < tensor.shape[0]:
         raise _wrong(tensor, f"has {len(found)} elements and the shape {tensor.shape}")
     return found
 
@@ -264,6 +258,22 @@ def _packed(tensor: InputTensor, data: Sequence[Any], kind: np.dtype[Any], depth
         return np.array(data, kind).tobytes()
     except OverflowError as error:
         raise _wrong(tensor, f"holds numbers beyond {tensor.datatype}") from error
+
+
+def _from_base64(tensor: InputTensor) -> Iterator[bytes]:
+    for text in tensor.data or []:
+        try:
+            yield b64decode(text, validate=True)
+        except (ValueError, TypeError) as error:
+            raise _wrong(tensor, "holds what is not base64") from error
+
+
+def _from_bytes(tensor: InputTensor, blob: memoryview) -> Iterator[bytes]:
+    while len(blob):
+        if len(blob) < 4 or len(blob) - 4 < (size := struct.unpack_from("<I", blob)[0]):
+            raise _wrong(tensor, "ends in the middle of an element")
+        yield bytes(blob[4 : 4 + size])
+        blob = blob[4 + size :]
 
 
 def _element(text: str) -> bytes:

@@ -21,7 +21,7 @@ from cutaway.images import Limits
 from cutaway.serve.api import ServingLimits, create_app
 from cutaway.serve.bodies import _of_json
 from cutaway.serve.classifier import Classifier
-from cutaway.serve.wire_tensors import ProtocolError, read_request
+from cutaway.serve.wire_tensors import InputTensor, ProtocolError, byte_strings, read_request
 
 URL = "http://127.0.0.1"
 
@@ -119,6 +119,7 @@ def test_json_that_holds_no_pictures_is_refused_in_words(client, body: str, stat
         (lambda body: _of_json(body, 3), b'{"images": ["AAAA"], "x": [%s]}' % b",".join([b"[]"] * 100_000)),
         (lambda body: read_request(body, None), b'{"inputs": [%s]}' % b",".join([b"{}"] * 50_000)),
         (lambda body: read_request(body, None), b'{"inputs": [], "outputs": [%s]}' % b",".join([b"7"] * 50_000)),
+        (lambda body: byte_strings(InputTensor(name="a", shape=[1], datatype="BYTES"), memoryview(body)), bytes(2**22)),
     ],
 )
 def test_very_many_wrong_elements_take_little_memory(read, body: bytes) -> None:

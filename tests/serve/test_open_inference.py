@@ -162,6 +162,8 @@ GOOD = images([1, 1, 1, 3], [255, 0, 0])
         ({"inputs": [images([1], ["no"], "BYTES")]}, 400, "base64"),
         ({"inputs": [images([1], [7], "BYTES")]}, 400, "base64"),
         ({"inputs": [images([2], [""], "BYTES")]}, 400, "1 elements"),
+        ({"inputs": [images([1], ["", ""], "BYTES")]}, 400, "more elements"),
+        ({"inputs": [images([1, 1], [""], "BYTES")]}, 400, "one dimension"),
         ({"inputs": [images([1], ["AAAA"], "BYTES")]}, 422, "picture"),
         ({"inputs": [images([0], [], "BYTES")]}, 400, "no picture"),
         ({"inputs": [GOOD | {"parameters": {"binary_data_size": 3}}]}, 400, "binary_data_size"),
