@@ -14,7 +14,7 @@ from starlette.requests import cookie_parser
 
 from cutaway.errors import ServingError
 
-__all__ = ["COOKIE", "Keys", "read_keys"]
+__all__ = ["COOKIE", "Keys", "cookie_name", "read_keys"]
 
 COOKIE = "cutaway_session"
 SESSION_SECONDS = 12 * 3600
@@ -50,7 +50,7 @@ class Keys:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer" and self.is_key(token.strip()):
             return True
-        return self.is_key(headers.get("x-api-key", "")) or self._is_session(headers.get("cookie", ""))
+        return self.is_key(headers.get("x-api-key", "")) or self._has_session(headers)
 
     def is_key(self, text: str) -> bool:
         """Whether it is one of the keys; takes as long for a nearly right one as for any other."""
@@ -65,15 +65,21 @@ class Keys:
         ends = str(int(time.time()) + SESSION_SECONDS)
         return f"{ends}.{self._signature(ends)}"
 
-    def _is_session(self, cookies: str) -> bool:
+    def _has_session(self, headers: Headers) -> bool:
         # Not by Python's own parser, which gives up on all cookies where one of another server here is written oddly.
-        ends, _, signature = cookie_parser(cookies).get(COOKIE, "").partition(".")
+        ends, _, signature = cookie_parser(headers.get("cookie", "")).get(cookie_name(headers), "").partition(".")
         if not hmac.compare_digest(signature.encode(), self._signature(ends).encode()):
             return False
         return int(ends) > time.time()
 
     def _signature(self, ends: str) -> str:
         return hmac.new(self._secret, ends.encode(), hashlib.sha256).hexdigest()
+
+
+def cookie_name(headers: Headers) -> str:
+    """With the port, where there is one: browsers give each server of a machine the cookies of all of them."""
+    _, _, port = headers.get("host", "").rpartition(":")
+    return f"{COOKIE}_{port}" if port.isdecimal() else COOKIE
 
 
 def read_keys(path: Path) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 
-from cutaway.serve.keys import COOKIE, SESSION_SECONDS, Keys
+from cutaway.serve.keys import SESSION_SECONDS, Keys, cookie_name
 
 __all__ = ["add_login"]
 
@@ -36,7 +36,7 @@ def add_login(app: FastAPI, keys: Keys) -> None:
         entered = RedirectResponse(f"{root}/", 303)
         forwarded = request.headers.get("x-forwarded-proto", "")
         entered.set_cookie(
-            COOKIE,
+            cookie_name(request.headers),
             keys.session(),
             max_age=SESSION_SECONDS,
             path=root or "/",

@@ -160,6 +160,19 @@ def test_a_session_holds_beside_an_odd_cookie_of_another_server_of_this_machine(
     assert not keys.admit(Headers({"cookie": f"{other}; {COOKIE}=99999999999.{'0' * 64}"}))
 
 
+def test_logins_at_two_servers_of_one_machine_hold_beside_each_other(classifier) -> None:
+    cookies: dict[str, str] = {}
+    urls = ["http://127.0.0.1:7860", "http://127.0.0.1:7861", "http://[::1]"]
+    servers = [TestClient(create_app(classifier, page=False, keys=[KEY]), base_url=url) for url in urls]
+    for each in servers:
+        each.post("/login", data={"key": KEY}, follow_redirects=False)
+        cookies |= dict(each.cookies)
+    for each in servers:
+        each.cookies.clear()
+        header = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        assert each.get("/v1/model", headers={"cookie": header}).status_code == 200
+
+
 @pytest.mark.parametrize("data", [{"key": "wrong"}, {"key": ""}, {}])
 def test_a_wrong_key_does_not_log_in(client, data) -> None:
     refused = client.post("/login", data=data)
