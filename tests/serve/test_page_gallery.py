@@ -15,7 +15,7 @@ from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.examples import Example, examples_of
 from cutaway.serve.page.gallery import Gallery, verdict
-from cutaway.serve.uploads import upload_folder
+from cutaway.serve.uploads import make_room, upload_folder
 
 
 @pytest.fixture
@@ -79,6 +79,14 @@ def test_visitors_picture_has_no_true_class(model: Path, tmp_path: Path) -> None
     assert gallery.example(first).label == "red"
     assert gallery.example(first.with_name("7.png")) is None
     assert Gallery(examples_of(model)).example(first) is None
+
+
+def test_example_is_there_again_after_uploads_took_its_room(model: Path) -> None:
+    gallery = Gallery(examples_of(model))
+    shown = gallery.picture(0)
+    make_room(0)
+    assert not shown.exists()
+    assert gallery.picture(0).exists()
 
 
 def test_broken_example_stops_the_server_with_its_name(model: Path) -> None:
