@@ -221,6 +221,7 @@ def test_foreign_pages_are_refused_unless_they_are_named(classifier) -> None:
         assert answer.status_code == 200
         assert answer.headers["access-control-allow-origin"] == "https://friend.example"
         assert "access-control-allow-credentials" not in answer.headers
+        assert "Retry-After" in answer.headers["access-control-expose-headers"]  # which scripts could not read else
         assert client.get("/v1/model", headers=other | BEARER).status_code == 403
         assert client.get("/v1/model", headers=friend).status_code == 401
         assert client.get("/config", headers=friend | BEARER).status_code == 403  # the page is no API

@@ -3,7 +3,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -18,6 +18,7 @@ def ask(
     hosts: tuple[str, ...] = (),
     body: Callable[[], Any] | None = None,
     app: Any = None,
+    own_routes: Sequence[str] = ("/v1/model",),
 ) -> tuple[int, dict[str, str], dict[str, Any]]:
     """Status, headers and JSON body of one request through a gate of at most 1000 bytes."""
     sent: list[dict[str, Any]] = []
@@ -37,9 +38,7 @@ def ask(
 
     given = [(k.encode(), v.encode()) for k, v in ({"host": "127.0.0.1:7860"} | (headers or {})).items()]
     scope = {"type": "http", "method": "POST", "path": path, "headers": given, "query_string": b""}
-    gate = Gate(
-        app or answer, hosts=hosts, max_body_bytes=1000, time_limit=0.02, max_uploads=1, own_routes=["/v1/model"]
-    )
+    gate = Gate(app or answer, hosts=hosts, max_body_bytes=1000, time_limit=0.02, max_uploads=1, own_routes=own_routes)
     asyncio.run(gate(scope, receive, send))
     answered = {k.decode(): v.decode() for k, v in sent[0]["headers"]}
     return sent[0]["status"], answered, json.loads(sent[1]["body"] or "{}")
@@ -171,7 +170,8 @@ def test_uploaded_file_opened_by_itself_cannot_run() -> None:
     assert "sandbox" in ask("/gradio_api/file=/tmp/x/evil.svg")[1]["content-security-policy"]
 
 
-def test_a_body_for_the_page_that_does_not_come_is_given_up() -> None:
+@pytest.mark.parametrize("path", ["/gradio_api/upload", "/login"])
+def test_a_body_for_the_page_or_the_login_that_does_not_come_is_given_up(path: str) -> None:
     from starlette.applications import Starlette
     from starlette.routing import Mount
 
@@ -184,7 +184,7 @@ def test_a_body_for_the_page_that_does_not_come_is_given_up() -> None:
         raise AssertionError
 
     app = Starlette(routes=[Mount("/", read)], exception_handlers={408: _problem})
-    status, _, body = ask("/gradio_api/upload", app=app, body=never)
+    status, _, body = ask(path, app=app, body=never, own_routes=["/login"])
 
     assert status == 408
     assert "did not arrive within 0.02 s" in body["detail"]

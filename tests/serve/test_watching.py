@@ -230,6 +230,17 @@ def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_befo
         assert client.get("/page-1/theme.css").status_code == 200  # as all versions have it
 
 
+def test_who_comes_for_an_answer_after_the_file_was_replaced_gets_it(
+    path: Path, french: bytes, pictures, monkeypatch
+) -> None:
+    monkeypatch.setattr(pages, "_GAP_SECONDS", 30.0)
+    with watched(path, page=True) as (url, served), httpx.Client(base_url=url, timeout=30) as client:
+        assert asked(client, "/page-1", encode_png(pictures("blue")), "old").status_code == 200
+        put(path, french)
+        until(lambda: served.now.version == "2")
+        assert answered(client, "/page-1", "old")["output"]["data"][0]["label"] == "blue"
+
+
 def test_a_fault_while_a_file_is_loaded_is_told_and_the_next_one_is_taken(path: Path, english, french, caplog) -> None:
     with watched(path) as (url, served):
         load, served.watch.load = served.watch.load, lambda: 1 // 0

@@ -162,7 +162,12 @@ def test_a_page_that_cannot_be_written_leaves_the_earlier_one(
     assert [path.name for path in site.parent.iterdir()] == ["site"]
 
 
-def test_files_that_no_browser_runs_are_refused(make_model, model_path: Path, pretended, tmp_path: Path) -> None:
+def test_files_that_no_browser_runs_are_refused(
+    make_model, model_path: Path, pretended, tmp_path: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("cutaway.serve.web.pages._LARGEST_MODEL", model_path.stat().st_size - 1)
+    with pytest.raises(ExportError, match="too large for a browser"):
+        write_page(model_path, tmp_path / "site", pretended)
     with pytest.raises(ExportError, match="computed in bf16"):
         write_page(make_model(precision="bf16"), tmp_path / "site", pretended)
     damaged = tmp_path / "model.onnx"
