@@ -80,7 +80,7 @@ def add_routes(app: FastAPI, models: Models, slots: Slots, limits: ServingLimits
             return await admission.run(_classify, name, loaded, sent, limits.image, top_k, explain, class_index)
 
 
-def _known_alone(request: Request) -> None:
+async def _known_alone(request: Request) -> None:
     """Refuses a parameter that there is not: who misspells `model` would be answered by another one."""
     known = [parameter.alias for parameter in request.scope["route"].dependant.query_params]
     for name in request.query_params:

@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 from starlette.testclient import TestClient
 
+from cutaway.errors import ServingError
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier, Score
-from cutaway.serve.page import many
+from cutaway.serve.page import many, many_table
+from cutaway.serve.page.asking import Asking
 from cutaway.serve.page.many_table import Row, as_csv, table
 from cutaway.serve.slots import BusyError
 
@@ -94,6 +96,18 @@ def test_busy_server_is_told_for_each_picture(client, ask, pictures, monkeypatch
 
     (row,) = csv_of(ask(client, "many-files", "change", [[file]])[-1]["output"]["data"][0])
     assert "busy" in row["error"]
+
+
+def test_who_kept_the_page_of_a_model_that_was_replaced_is_told_so(client, ask, pictures, monkeypatch) -> None:
+    def replaced(_: Asking) -> Classifier:
+        raise ServingError("The model was replaced since this page was opened.", hint="Reload the page.")
+
+    file = sent(client, "a.png", png(pictures("red")))
+    monkeypatch.setattr(Asking, "classifier", property(replaced))
+
+    events = ask(client, "many-files", "change", [[file]])
+    assert events[-1]["output"]["data"] == [many_table.nothing()]
+    assert "The model was replaced" in str([event for event in events if event["msg"] == "log"])
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "http://127.0.0.1:9/a.png", "", "../../etc/passwd"])

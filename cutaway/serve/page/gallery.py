@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Sequence
 from html import escape
@@ -67,7 +68,9 @@ class Gallery:
             raise ServingError("There is no such example.")
         path = self._folder / f"{index}.png"
         if not path.exists():
-            path.write_bytes(encode_png(_decoded(self._examples[index])))
+            whole = path.with_suffix(f".{secrets.token_hex(4)}")  # another visitor may read it meanwhile
+            whole.write_bytes(encode_png(_decoded(self._examples[index])))
+            whole.replace(path)
         return path
 
     def example(self, path: Path) -> Example | None:

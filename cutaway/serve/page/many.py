@@ -41,6 +41,12 @@ def many_tab(asking: Asking) -> None:
         if not sent:
             yield many_table.nothing()
             return
+        try:
+            device = asking.classifier.device
+        except CutawayError as error:
+            toast(error)
+            yield many_table.nothing()
+            return
         taken, rows, began = sent[:MOST_PICTURES], [], time.perf_counter()
         told: set[str] = set()
         for start in range(0, len(taken), _AT_A_TIME):
@@ -53,7 +59,7 @@ def many_tab(asking: Asking) -> None:
                     told.add(str(error))
                     toast(error)
             seconds = time.perf_counter() - began
-            yield many_table.table(rows, len(taken), seconds, asking.classifier.device, left_out=len(sent) - len(taken))
+            yield many_table.table(rows, len(taken), seconds, device, left_out=len(sent) - len(taken))
 
     files.change(
         classify,

@@ -16,7 +16,9 @@ export function showGallery(examples, take, complain) {
     button.append(image, name);
     button.addEventListener("click", async () => {
       try {
-        take(await (await fetch(file)).blob());
+        const answer = await fetch(file);
+        if (!answer.ok) throw new Error(answer.statusText);
+        take(await answer.blob());
       } catch {
         complain("This example is not here any more.");
       }
