@@ -42,6 +42,9 @@ _MOST_DIMENSIONS = 8
 _MOST_TENSORS = 16
 """In or out: far more than a model here has. An error for each of millions, or an answer to each, would fill memory."""
 
+_MOST_LISTS = 2**21
+"""In the JSON: two megapixels, a list of three colours each. Read, a list takes 40 times the memory of its letters."""
+
 
 class ProtocolError(CutawayError):
     """A request does not follow the Open Inference Protocol, or asks for what this model does not have."""
@@ -141,6 +144,8 @@ def read_request(body: bytes, header_length: int | None) -> tuple[InferRequest, 
     if header_length is not None and header_length > len(body):
         raise ProtocolError(f"Inference-Header-Content-Length is {header_length}, and the body has {len(body)} bytes.")
     end = len(body) if header_length is None else header_length
+    if body.count(b"[", 0, end) > _MOST_LISTS:
+        raise ProtocolError(f"The JSON has more than {_MOST_LISTS:,} lists: send data flat, or in the binary form.")
     try:
         request = InferRequest.model_validate_json(body[:end])
     except ValidationError as error:

@@ -189,6 +189,7 @@ def test_wrong_requests_are_refused_in_words(url, body: object, status: int, wor
         (b"{}", "x", "not a number"),
         (b"{", "1", "JSON"),
         (b"[" * 100_000, "100000", "JSON"),
+        (b"[0]," * 2_100_000, "8400000", "lists: send data flat"),
         (json.dumps({"inputs": [GOOD]}).encode() + b"abc", str(len(json.dumps({"inputs": [GOOD]}))), "belong to no"),
     ],
 )
