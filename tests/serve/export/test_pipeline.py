@@ -1,6 +1,8 @@
 """From a network to a file on disk, judged by ONNX Runtime, captum and answers worked out by hand."""
 
 import importlib.metadata
+import json
+import os
 import subprocess
 import sys
 from functools import partial
@@ -14,10 +16,14 @@ import pytest
 import torch
 from captum.attr import LayerGradCam
 from onnxscript import rewriter
+from PIL import Image
+from skimage import data
 from torch import nn
 
 from cutaway.errors import ExportError, NetworkError
 from cutaway.evaluation import evaluate
+from cutaway.images import decode
+from cutaway.inspect import grad_cam
 from cutaway.networks import NetworkSpec, build
 from cutaway.preprocessing import Preprocessing
 from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module, pipeline, verify_file
@@ -115,6 +121,35 @@ def test_the_heat_map_is_captum_s(lenet_file, lenet, fashion, fashion_preprocess
     # Where two inputs of the max pooling are as good as equal, one picture's map may differ by some per cent.
     assert (differences < 1e-4).mean() >= 0.95
     assert np.nanmin(correlations) > 0.99
+
+
+WITHOUT_TORCH = """
+import json, sys
+for absent in ("torch", "torchvision", "safetensors", "blake3", "onnx", "onnxscript"):
+    sys.modules[absent] = None
+from pathlib import Path
+from cutaway.images import decode
+from cutaway.serve import Classifier
+(answer,) = Classifier(sys.argv[1], provider="cpu")([decode(Path(sys.argv[2]))])
+print(json.dumps([answer.explained.index, answer.probabilities.tolist(), answer.heatmap.tolist()]))
+"""
+
+
+def test_a_process_without_torch_loads_the_file_and_explains_a_photo(
+    lenet_file, lenet, fashion_preprocessing, tmp_path
+):
+    photo = tmp_path / "photo.jpg"
+    Image.fromarray(data.astronaut()).save(photo)
+    words = [sys.executable, "-c", WITHOUT_TORCH, lenet_file[0].path, photo]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    said = subprocess.run(words, env=environment, check=True, stdout=subprocess.PIPE, text=True, timeout=60)
+    index, probabilities, heatmap = json.loads(said.stdout)
+    inputs = torch.from_numpy(fashion_preprocessing.normalise(fashion_preprocessing.picture(decode(photo))[None]))
+    expected = grad_cam(lenet, inputs, lenet_file[0].metadata.target_layer)
+    assert index == int(expected.logits.argmax())
+    np.testing.assert_allclose([probabilities], expected.logits.softmax(1), atol=1e-5)
+    np.testing.assert_allclose([heatmap], expected.maps, atol=1e-4 * float(expected.maps.max()))
+    assert expected.maps.max() > 0
 
 
 def test_answers_worked_out_by_hand(worked_out, tmp_path):
