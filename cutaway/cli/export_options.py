@@ -28,7 +28,7 @@ class ExportOptions:
     method: str = "grad-cam"
     """How the heat-map is computed: grad-cam, grad-cam++, hirescam, layercam, xgrad-cam or grad-cam-elementwise."""
     layers: list[str] | None = None
-    """Layers whose feature maps the file gives too, as outputs features.LAYER."""
+    """Layers whose feature maps the file gives too, as outputs features.LAYER: a b, or a,b."""
     opset: int = 20
     """Version of ONNX's operators, 18 to 23."""
     input: Literal["pixels", "float"] = "pixels"

@@ -80,7 +80,7 @@ def export_source(source: Source, options: ExportOptions, out: Path, *, track: T
         explain="auto" if options.explain else False,
         target_layer=options.target_layer,
         method=options.method,
-        layers=options.layers or (),
+        layers=[name for names in options.layers or () for name in names.split(",")],
         opset=options.opset,
         input_form=options.input,
         temperature=None if shown.calibrated is None else shown.calibrated.temperature,
