@@ -2,16 +2,19 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnxruntime as ort
 import pytest
 from scipy.special import softmax
 
-from cutaway.cli import main
+from cutaway.cli import export_forms, main
 from cutaway.cli.export_forms import tell_comparison
+from cutaway.datasets import load
+from cutaway.errors import ExportError
 from cutaway.serve import Classifier
-from cutaway.serve.export import temperature
+from cutaway.serve.export import forms, temperature
 from cutaway.serve.export.forms import Form, FormComparison, FormFigures, Limits
 from cutaway.serve.export.forms.timing import Latencies
 
@@ -75,6 +78,31 @@ def test_a_calibrated_form_divides_by_the_temperature_that_is_told(convolutional
     assert "calibrated: temperature 2.500" in capsys.readouterr().out
     assert main([*words, *FEW, "--compare", "--provider", "cpu"]) == 0
     assert "calibrated: temperature 2.500" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("words", [["--compare"], ["--precision", "int8"]])
+def test_forms_are_calibrated_on_training_pictures_and_judged_on_validation_where_it_was_asked(
+    words, convolutional_run, monkeypatch
+):
+    asked = {}
+
+    def note(*arguments, **named):
+        asked.update(named)
+        raise ExportError("enough")
+
+    aside = SimpleNamespace(result=SimpleNamespace(path=Path("fp32.onnx")), notes=())
+    monkeypatch.setattr(export_forms, "export_source", lambda *_, **__: aside)
+    for name in ("compare_forms", "make_form"):
+        monkeypatch.setattr(forms, name, note)
+    assert main(["export", "run", *words, *FEW, "--provider", "cpu", "--max-accuracy-drop", "0.02"]) == 1
+    validation = asked["validation"]
+    assert (validation.name, len(validation)) == ("valid", 600)
+    held_out = {
+        picture.tobytes() for split in (validation, load("fashion-mnist-sample").test) for picture in split.images
+    }
+    assert len(asked["calibration"]) == 16
+    assert not any(picture.tobytes() in held_out for picture in asked["calibration"])
+    assert (asked["provider"], asked["limits"].accuracy_drop) == ("cpu", 0.02)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,9 @@ from safetensors.torch import save_file
 
 from cutaway.cli import main
 from cutaway.datasets import load
+from cutaway.errors import ExportError
 from cutaway.networks import NetworkSpec, build
+from cutaway.serve import export
 from cutaway.serve.metadata import from_properties
 from cutaway.serve.onnx_file import properties
 
@@ -149,6 +151,15 @@ def test_what_cannot_be_compared_is_a_sentence(words, said, exported, capsys):
     Path("damaged.onnx").write_bytes(data)
     assert main(["verify", *words]) == 1
     assert said in capsys.readouterr().err
+
+
+def test_the_file_is_compared_where_it_was_asked_to_be(exported, monkeypatch, capsys):
+    def note(*arguments, **named):
+        raise ExportError(f"compared on {named['provider']} of {len(named['images'])} pictures")
+
+    monkeypatch.setattr(export, "compare_file", note)
+    assert main(["verify", "model.onnx", "run", "--provider", "cpu"]) == 1
+    assert "compared on cpu of 15 pictures" in capsys.readouterr().err
 
 
 @pytest.mark.skipif("CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="there is CUDA")

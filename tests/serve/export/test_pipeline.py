@@ -27,6 +27,7 @@ from cutaway.inspect import grad_cam
 from cutaway.networks import NetworkSpec, build
 from cutaway.preprocessing import Preprocessing
 from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module, pipeline, verify_file
+from cutaway.serve.export.encoded import encoded_pictures
 from cutaway.serve.metadata import check_seal, from_properties
 
 TINY = Preprocessing(size=(2, 2), color="grey", mean=(0.0,), std=(1.0,))
@@ -68,6 +69,16 @@ def test_the_file_says_what_it_is(lenet_file, fashion, fashion_preprocessing):
     assert metadata.verification.thresholds["probability_difference"] == 1e-4
     assert result.explained
     assert not result.why_not_explained
+
+
+def test_it_was_compared_in_batches_and_pictures_of_several_sizes_and_from_encoded_files(lenet_file):
+    figures = lenet_file[0].figures
+    assert figures.batch_sizes == (1, 3, 8, 3)
+    assert figures.picture_sizes == ((28, 28), (35, 22), (28, 28), (14, 42))
+    assert figures.encoded_pictures == len(encoded_pictures([np.zeros((28, 28, 1), np.uint8)])) > 6
+    assert figures.encoded_share == 1
+    assert figures.encoded_top1_agreement == 1
+    assert 0 < figures.encoded_probability_difference < 1e-5
 
 
 def test_the_graph_is_standard_with_open_dimensions(lenet_file):
