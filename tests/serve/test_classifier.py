@@ -5,6 +5,7 @@ import subprocess
 import sys
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -131,6 +132,15 @@ def test_resizing_before_the_graph_changes_nothing_in_a_real_export(resize, resi
             inputs = torch.from_numpy(preprocessing.normalise(preprocessing.picture(photo)[None]))
             expected = network.eval()(inputs).softmax(1)[0]
         np.testing.assert_allclose(prediction.probabilities, expected.numpy(), atol=1e-5)
+
+
+def test_predictions_cannot_be_changed(classifier, pictures) -> None:
+    (prediction,) = classifier([pictures("red")])
+    for name in ("top", "heatmap", "milliseconds"):
+        with pytest.raises(FrozenInstanceError):
+            setattr(prediction, name, None)
+    with pytest.raises(FrozenInstanceError):
+        prediction.top[0].probability = 1.0
 
 
 def test_normalised_input_form_gives_the_same_answers(classifier, make_model) -> None:
@@ -362,6 +372,17 @@ def test_missing_file_and_folder_are_refused_in_words(tmp_path: Path) -> None:
         Classifier(tmp_path / "missing.onnx")
     with pytest.raises(ServingError, match="folder"):
         Classifier(tmp_path)
+
+
+def test_operators_that_open_files_are_refused_before_they_are_loaded(make_model) -> None:
+    from onnx import helper
+
+    def open_a_file(model) -> None:
+        operator = {"domain": "com.microsoft", "ep_cache_context": "/etc/passwd"}
+        model.graph.node.append(helper.make_node("EPContext", ["mean"], ["x"], **operator))
+
+    with pytest.raises(ServingError, match="EPContext, which is not a standard one"):
+        Classifier(make_model(edit=open_a_file))
 
 
 @pytest.mark.parametrize("location", ["/etc/passwd", "../../secret.bin", "weights.bin"])
