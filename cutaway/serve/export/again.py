@@ -72,7 +72,7 @@ class FileComparison:
 
 
 def verify_file(
-    path: Path,
+    path: Path | str,
     network: nn.Module,
     preprocessing: Preprocessing,
     classes: Sequence[str],
@@ -107,7 +107,7 @@ def verify_file(
         DeviceError: The provider is not there.
 
     Example:
-        >>> verify_file(Path("model.onnx"), network, imagenet(), ["cat", "dog"], images=[photo], provider="cuda")
+        >>> verify_file("model.onnx", network, imagenet(), ["cat", "dog"], images=[photo], provider="cuda")
     """
     comparison = compare_file(
         path,
@@ -127,7 +127,7 @@ def verify_file(
 
 
 def compare_file(
-    path: Path,
+    path: Path | str,
     network: nn.Module,
     preprocessing: Preprocessing,
     classes: Sequence[str],
@@ -140,6 +140,7 @@ def compare_file(
     track: Track = silent,
 ) -> FileComparison:
     """`verify_file` that gives the figures also where they speak against the file; its arguments and other errors."""
+    path = Path(path)
     check_pictures(images)
     classifier = Classifier(path, provider=provider)
     metadata = classifier.metadata

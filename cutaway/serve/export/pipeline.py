@@ -46,7 +46,7 @@ _LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 
 def export(
     restored: Restored,
-    out: Path,
+    out: Path | str,
     *,
     images: Sequence[Pixels],
     images_are: str = GIVEN,
@@ -108,7 +108,7 @@ def export_module(
     network: nn.Module,
     preprocessing: Preprocessing,
     classes: Sequence[str],
-    out: Path,
+    out: Path | str,
     *,
     images: Sequence[Pixels] = (),
     images_are: str = GIVEN,
@@ -150,8 +150,9 @@ def export_module(
         NetworkError: There is no such target layer.
 
     Example:
-        >>> export_module(network, imagenet(), ["cat", "dog"], Path("pets.onnx"), images=[photo])
+        >>> export_module(network, imagenet(), ["cat", "dog"], "pets.onnx", images=[photo])
     """
+    out = Path(out)
     check_opset(opset)
     if temperature is not None and not 0 < temperature < math.inf:
         raise ExportError(f"The temperature must be a number above 0, not {temperature}.")

@@ -49,7 +49,7 @@ def lenet_file(lenet, fashion, fashion_preprocessing, pictures, tmp_path_factory
     )
     evaluation = evaluate(lenet, fashion.test, fashion_preprocessing)
     out = tmp_path_factory.mktemp("export") / "lenet.onnx"
-    return export(restored, out, images=pictures, evaluation=evaluation), evaluation
+    return export(restored, str(out), images=pictures, evaluation=evaluation), evaluation
 
 
 def test_the_file_says_what_it_is(lenet_file, fashion, fashion_preprocessing):

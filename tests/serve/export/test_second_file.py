@@ -11,10 +11,12 @@ import pytest
 import torch
 from torch import nn
 
+from cutaway.datasets import Split
 from cutaway.errors import ServingError
 from cutaway.preprocessing import Preprocessing
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.export import export_module, verify_file
+from cutaway.serve.export.forms import compare_forms
 from cutaway.serve.export.second_file import without_large_tensors
 from cutaway.serve.writing import whole_or_nothing
 
@@ -31,7 +33,7 @@ def network():
 def pair(network, tmp_path_factory):
     folder = tmp_path_factory.mktemp("pair")
     return export_module(
-        network, SPEC, "abc", folder / "m.onnx", target_layer="2", input_form="float", largest_file=2000
+        network, SPEC, "abc", str(folder / "m.onnx"), target_layer="2", input_form="float", largest_file=2000
     )
 
 
@@ -49,7 +51,7 @@ def test_both_files_are_there_and_no_other(pair):
 
 
 def test_both_are_compared_again_as_at_their_export(pair, network, tmp_path):
-    again = verify_file(pair.path, network, SPEC, "abc")
+    again = verify_file(str(pair.path), network, SPEC, "abc")
     assert again.figures == pair.figures
     for name in ("m.onnx", "m.onnx.data"):
         (tmp_path / name).write_bytes((pair.path.parent / name).read_bytes())
@@ -76,6 +78,15 @@ def test_a_mixed_up_pair_is_refused(pair, tmp_path):
     (tmp_path / "m.onnx.data").write_bytes(content)
     with pytest.raises(ServingError, match="damaged"):
         Classifier(tmp_path / "m.onnx")
+
+
+def test_a_comparison_of_forms_counts_both_files(pair):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 1), dtype=np.uint8)
+    validation = Split("valid", np.arange(6) % 3, pixels)
+    comparison = compare_forms(str(pair.path), validation=validation, calibration=list(pixels), provider="cpu")
+    assert comparison.forms[0].num_bytes == pair.num_bytes
+    assert comparison.best == "fp32"
+    assert all("above 2 GB" in form.against for form in comparison.forms[1:])
 
 
 def test_the_checker_sees_a_graph_without_its_weights(pair):

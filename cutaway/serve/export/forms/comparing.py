@@ -29,7 +29,7 @@ class Form:
 
     Attributes:
         precision: What the network is computed in.
-        num_bytes: Of the file; None where there is none.
+        num_bytes: Of the file, with the second file's where it needs one; None where there is none.
         figures: Against float32; None where it does not run.
         milliseconds: Batch size to the median time of a run; empty where it does not run.
         against: Why it is not to be used, in words; empty where it passes.
@@ -68,7 +68,7 @@ class FormComparison:
 
 
 def compare_forms(
-    source: Path,
+    source: Path | str,
     *,
     validation: Split,
     calibration: Sequence[Pixels],
@@ -90,13 +90,16 @@ def compare_forms(
         ExportError: There are no pictures to measure on.
         ServingError: `source` is no such file.
     """
+    source = Path(source)
     if not len(validation):
         raise ExportError("Forms are compared on labelled pictures of the validation split, and there are none.")
     before = Classifier(source, provider=provider)
     told = ask(before, validation, track=track)
     data = source.read_bytes()
     verification = held_to(limits, validation, before)
-    forms = [Form("fp32", len(data), measure(told, told, validation.labels))]
+    external = before.metadata.external_data
+    num_bytes = len(data) + (0 if external is None else external.num_bytes)
+    forms = [Form("fp32", num_bytes, measure(told, told, validation.labels))]
     classifiers: dict[str, Classifier] = {"fp32": before}
     with tempfile.TemporaryDirectory(prefix="cutaway-forms-") as folder:
         for precision in PRECISIONS[1:]:

@@ -39,8 +39,8 @@ class FormResult:
 
 
 def make_form(
-    source: Path,
-    out: Path,
+    source: Path | str,
+    out: Path | str,
     precision: Precision,
     *,
     validation: Split,
@@ -70,9 +70,10 @@ def make_form(
         ServingError: `source` is no such file.
 
     Example:
-        >>> make_form(Path("model.onnx"), Path("small.onnx"), "int8", validation=data.valid,
+        >>> make_form("model.onnx", "small.onnx", "int8", validation=data.valid,
         ...           calibration=calibration_pictures(data.train, 256))
     """
+    source, out = Path(source), Path(out)
     if not len(validation):
         raise ExportError(
             f"{precision} is judged on labelled pictures of the validation split, and there are none.",

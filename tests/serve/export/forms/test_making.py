@@ -28,7 +28,9 @@ def calibration(fashion):
 @pytest.mark.parametrize(("precision", "size"), [("fp16", 0.7), ("int8", 0.6), ("int8-dynamic", 0.6)])
 def test_a_form_is_smaller_and_serves_and_explains(precision, size, exported, validation, calibration, tmp_path):
     out = tmp_path / "small.onnx"
-    result = make_form(exported, out, precision, validation=validation, calibration=calibration, provider="cpu")
+    result = make_form(
+        str(exported), str(out), precision, validation=validation, calibration=calibration, provider="cpu"
+    )
     assert result.num_bytes == out.stat().st_size < size * exported.stat().st_size
     before, form = Classifier(exported, provider="cpu"), Classifier(out, provider="cpu")
     assert form.metadata == result.metadata
