@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from cutaway.networks import OwnCode
     from cutaway.networks.pretrained import Published
     from cutaway.preprocessing.spec import Preprocessing
+    from cutaway.serve.metadata import Metadata
 
 TORCHVISION = "torchvision:"
 OWN = "python:"
@@ -72,7 +73,12 @@ class Source:
 
 
 def find_source(
-    reference: str | None, foreign: ForeignOptions, *, allow_code: tuple[str, ...] = (), allow_nan: bool = False
+    reference: str | None,
+    foreign: ForeignOptions,
+    *,
+    allow_code: tuple[str, ...] = (),
+    allow_nan: bool = False,
+    exported: Metadata | None = None,
 ) -> Source:
     """Restores the bundle, or builds the network and loads its weights.
 
@@ -81,6 +87,8 @@ def find_source(
         foreign: Or where the network is from without one.
         allow_code: Modules that may be imported.
         allow_nan: Take weights that are NaN or infinite.
+        exported: Of a file that was made of the network without a bundle: its classes and its preprocessing are those
+            meant where nothing else names any.
 
     Raises:
         SettingsError: Neither is named, both are, or something about the network is missing.
@@ -95,7 +103,7 @@ def find_source(
         )
     from cutaway.networks import OwnCode
 
-    return _of_name(foreign.network, foreign, OwnCode(None, permitted(allow_code)), allow_nan)
+    return _of_name(foreign.network, foreign, OwnCode(None, permitted(allow_code)), allow_nan, exported)
 
 
 def _of_bundle(
@@ -125,13 +133,13 @@ def _of_bundle(
     )
 
 
-def _of_name(name: str, options: ForeignOptions, own: OwnCode, allow_nan: bool) -> Source:
+def _of_name(name: str, options: ForeignOptions, own: OwnCode, allow_nan: bool, exported: Metadata | None) -> Source:
     from cutaway.checkpoints.foreign_networks import WrongOutputsError, load_network, spec_for
     from cutaway.networks import build
 
     known, weights = _published(name, options), _weights(name, options)
-    classes = _classes(name, options, known)
-    preprocessing, notes = _preprocessing(name, options, known)
+    classes = _classes(name, options, known, exported)
+    preprocessing, notes = _preprocessing(name, options, known, exported)
     spec = spec_for(name, classes, preprocessing, arguments_of(options.network_arguments))
     if weights is None:
         network = build(spec, own)
@@ -142,7 +150,7 @@ def _of_name(name: str, options: ForeignOptions, own: OwnCode, allow_nan: bool) 
                 spec, weights, own=own, strip_prefix=options.strip_prefix, may_be_partial=False, allow_nan=allow_nan
             )
         except WrongOutputsError as error:
-            if options.classes is not None:
+            if options.classes is not None or exported is not None:
                 raise
             raise SettingsError(
                 f"{weights.path} has {error.num_outputs} outputs, which are not ImageNet's {len(classes)}, and nothing "
@@ -196,11 +204,13 @@ def _published(name: str, options: ForeignOptions) -> Published | None:
     return published(_model(name, ""), options.weights.name if options.weights is not None else None)
 
 
-def _classes(name: str, options: ForeignOptions, known: Published | None) -> tuple[str, ...]:
+def _classes(name: str, options: ForeignOptions, known: Published | None, exported: Metadata | None) -> tuple[str, ...]:
     from cutaway.settings.labels import distinct
 
     if options.classes is not None:
         return distinct(classes_named(options.classes))
+    if exported is not None and (known is None or len(known.classes) != len(exported.classes)):
+        return exported.classes
     if known is None:
         raise SettingsError(
             f"Nothing says what the outputs of {name} stand for.", hint="Give --classes a,b,c or --classes FILE."
@@ -208,10 +218,14 @@ def _classes(name: str, options: ForeignOptions, known: Published | None) -> tup
     return distinct(known.classes)
 
 
-def _preprocessing(name: str, options: ForeignOptions, known: Published | None) -> tuple[Preprocessing, list[str]]:
+def _preprocessing(
+    name: str, options: ForeignOptions, known: Published | None, exported: Metadata | None
+) -> tuple[Preprocessing, list[str]]:
     """The description, and what is to be said of where it is from."""
     if options.preprocessing is not None:
         return preprocessing_for(name, options.preprocessing), []
+    if known is None and exported is not None:
+        return exported.preprocessing, ["Pictures are prepared as the file says; --preprocessing names another way."]
     if known is None:
         raise SettingsError(
             f"Nothing says what pictures {name} was trained on.", hint="Give --preprocessing imagenet or a JSON file."

@@ -67,13 +67,19 @@ def compare(options: VerifyOptions, *, track: Track) -> tuple[FileComparison, tu
     from cutaway.serve.export import compare_file
 
     # First of all: a damaged file is told of before a network is loaded for it.
-    precision = Classifier(options.model, provider=options.provider).metadata.precision
-    source = find_source(options.reference, options.foreign, allow_code=options.allow_code, allow_nan=options.allow_nan)
+    exported = Classifier(options.model, provider=options.provider).metadata
+    source = find_source(
+        options.reference,
+        options.foreign,
+        allow_code=options.allow_code,
+        allow_nan=options.allow_nan,
+        exported=exported,
+    )
     images: list[Pixels] = []
     validation: Split | None = None
-    if precision != "fp32":
+    if exported.precision != "fp32":
         named = f"folder:{options.data}" if options.data and Path(options.data).is_dir() else options.data
-        validation = labelled(source, named, f"A file in {precision} is judged", track=track).valid
+        validation = labelled(source, named, f"A file in {exported.precision} is judged", track=track).valid
     else:
         images = own_pictures(source, track=track) if options.data is None else pictures_in(options.data)
     comparison = compare_file(

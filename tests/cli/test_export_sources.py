@@ -21,6 +21,7 @@ from cutaway.networks import NetworkSpec, build
 from cutaway.networks.pretrained import cached_file, published
 from cutaway.preprocessing import Preprocessing
 from cutaway.progress import silent
+from cutaway.serve.metadata import Metadata, Verification
 
 SHUFFLENET = "torchvision:shufflenet_v2_x0_5"
 GREY = {"size": [28, 28], "color": "grey", "mean": [0.25], "std": [0.5]}
@@ -117,6 +118,26 @@ def test_weights_of_another_number_of_classes_ask_for_their_names(shufflenet):
     for classes in ("cat,dog,fox", "labels.txt"):
         source = found(network=SHUFFLENET, weights=Path("three.pth"), classes=classes)
         assert source.classes == ("cat", "dog", "fox")
+
+
+def test_classes_and_preprocessing_that_nothing_names_are_those_of_the_file(shufflenet):
+    state = shufflenet.state_dict()
+    state["fc.weight"], state["fc.bias"] = state["fc.weight"][:3], state["fc.bias"][:3]
+    torch.save(state, "three.pth")
+    prepared = Preprocessing(size=(8, 8), mean=(0.5,) * 3, std=(0.2,) * 3)
+    said = {"preprocessing": prepared, "network": "n", "verification": Verification(data="", thresholds={})}
+    three = Metadata(classes=("cat", "dog", "fox"), **said)
+    named = ForeignOptions(network=SHUFFLENET, weights=Path("three.pth"))
+    source = find_source(None, named, exported=three)
+    assert source.classes == three.classes
+    assert source.preprocessing == published("shufflenet_v2_x0_5").preprocessing
+    # Torchvision knows the names of its own classes, and a file may have others.
+    torch.save(shufflenet.state_dict(), "all.pth")
+    thousand = Metadata(classes=tuple(map(str, range(1000))), **said)
+    source = find_source(None, ForeignOptions(network=SHUFFLENET, weights=Path("all.pth")), exported=thousand)
+    assert source.classes[0] == "tench"
+    with pytest.raises(BundleError, match=r"three\.pth has 3 outputs \(at 'fc\.weight'\) for 2 labels"):
+        find_source(None, named, exported=Metadata(classes=("cat", "dog"), **said))
 
 
 def test_heads_that_only_training_runs_are_left_out_and_that_is_said():

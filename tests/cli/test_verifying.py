@@ -131,6 +131,11 @@ def test_a_network_without_a_bundle_is_named_as_at_its_export(tmp_path, monkeypa
     assert f"was made of the weights file {weights[:12]}, and is compared with the weights file" in (
         capsys.readouterr().out
     )
+    # What nothing else names is as the file has it.
+    assert main(["verify", "lenet5.onnx", *named[:4]]) == 0
+    assert "Pictures are prepared as the file says" in capsys.readouterr().out
+    assert main(["verify", "lenet5.onnx", *named[:4], "--classes", "a,b,c,d,e,f,g,h,i,j"]) == 1
+    assert "calls output 0 'T-shirt/top', and the network 'a'" in capsys.readouterr().err
     assert main(["verify", "lenet5.onnx", "run", *named]) == 1
     assert "one network is wanted" in capsys.readouterr().err
 

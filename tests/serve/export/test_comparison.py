@@ -190,6 +190,7 @@ def test_any_figure_beyond_its_limit_is_complained_of():
     ):
         figures = compare(wrong, theirs, Thresholds(), **KNOWN)
         assert complaint(figures, Thresholds()) is not None
+    assert "on the top class in 10%" in complaint(replace(good, top1_agreement=0.9), Thresholds()).message
     encoded = replace(
         good,
         encoded_pictures=2,
@@ -198,6 +199,9 @@ def test_any_figure_beyond_its_limit_is_complained_of():
         encoded_top1_agreement=1.0,
     )
     assert "From the encoded file" in complaint(encoded, Thresholds()).message
+    encoded = replace(encoded, encoded_share=1.0, encoded_probability_difference=0.0)
+    assert complaint(encoded, Thresholds()) is None
+    assert "on the top class" in complaint(replace(encoded, encoded_top1_agreement=0.5), Thresholds()).message
 
 
 @pytest.mark.parametrize(
