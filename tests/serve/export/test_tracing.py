@@ -84,6 +84,63 @@ def test_frozen_weights_give_the_same_graph_and_stay_frozen():
     assert all(parameter.requires_grad for parameter in net.parameters())
 
 
+class Permute(nn.Module):
+    def __init__(self, *order):
+        super().__init__()
+        self.order = order
+
+    def forward(self, x):
+        return x.permute(self.order)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x):
+        return self.attention(x, x, x, need_weights=False)[0]
+
+
+# What comes between the target layer's maps [N, 8, 12, 12] and the mean over positions, and parts of the names of
+# operators that it must not be traced into.
+TRAPS = {
+    # The head of ConvNeXt and Swin: its gradient is written into strides, which ONNX has not.
+    "pooling of channels-last maps": ([Permute(0, 2, 3, 1), nn.LayerNorm(8), Permute(0, 3, 1, 2)], "strided"),
+    # A backward pass of its own, which ONNX has not.
+    "attention": ([nn.Flatten(2), Permute(0, 2, 1), Attention(), Permute(0, 2, 1), nn.Unflatten(2, (12, 12))], "flash"),
+    # Otherwise traced with the batch size as a number.
+    "enlarging": ([nn.Upsample(scale_factor=2, mode="bilinear")], "upsample"),
+}
+
+
+@pytest.mark.parametrize("name", TRAPS)
+def test_what_is_traced_can_be_written_in_onnx_with_an_open_batch(name):
+    between, trap = TRAPS[name]
+    pooled = (nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 4))
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), *between, *pooled).eval()
+    explained, graph = traced(net, TargetLayer("0", "nchw"))
+    operators = [str(node.target) for node in graph.graph.graph.nodes if node.op == "call_function"]
+    assert not [operator for operator in operators if trap in operator]
+    inputs, class_index = torch.randn(3, 3, 25, 25), torch.tensor([-1, 2, 3])
+    torch.testing.assert_close(graph(inputs, class_index), explained(inputs, class_index))
+
+
+def test_weights_of_layers_over_tokens_are_not_repeated_for_every_picture():
+    """Folded, such constants take gigabytes for a ViT."""
+
+    def is_weight(node) -> bool:
+        while node.op == "call_function" and len(node.all_input_nodes) == 1:
+            (node,) = node.all_input_nodes
+        return node.op == "placeholder"
+
+    tokens = [nn.Flatten(2), Permute(0, 2, 1), nn.Linear(8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 144, 4)]
+    net = nn.Sequential(nn.Conv2d(3, 8, 3, stride=2), *tokens).eval().requires_grad_(False)
+    _, graph = traced(net, TargetLayer("0", "nchw"))
+    expanded = [node.args[0] for node in graph.graph.graph.nodes if "expand" in str(node.target)]
+    assert not [node for node in expanded if is_weight(node)]
+
+
 def test_parameters_keep_their_names_and_are_not_copied():
     net = network()
     _, graph = traced(net, TargetLayer("conv2", "nchw"))
