@@ -27,6 +27,7 @@ from cutaway.inspect import grad_cam
 from cutaway.networks import NetworkSpec, build
 from cutaway.preprocessing import Preprocessing
 from cutaway.serve.export import Thresholds, compare_heatmaps, export, export_module, pipeline, verify_file
+from cutaway.serve.export.conversion import OPSETS
 from cutaway.serve.export.encoded import encoded_pictures
 from cutaway.serve.metadata import check_seal, from_properties
 
@@ -255,6 +256,20 @@ def test_the_float_form_takes_normalised_inputs(lenet, pictures, fashion_preproc
         )
     assert result.figures.batch_sizes == (1, 3, 8, 3)
     assert result.figures.picture_sizes == ()
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0], OPSETS[-1]])
+def test_the_oldest_and_the_newest_operators_explain_too(opset, worked_out, tmp_path):
+    out = tmp_path / "x.onnx"
+    result = export_module(worked_out, TINY, "ab", out, target_layer="conv", input_form="float", opset=opset)
+    assert [entry.version for entry in onnx.load(out).opset_import] == [opset]
+    assert result.figures.heatmap_share == 1
+
+
+@pytest.mark.parametrize("opset", [OPSETS[0] - 1, OPSETS[-1] + 1])
+def test_other_operators_are_refused(opset, worked_out, tmp_path):
+    with pytest.raises(ExportError, match=f"Opset {opset} cannot be exported"):
+        export_module(worked_out, TINY, "ab", tmp_path / "x.onnx", opset=opset)
 
 
 class Scale(nn.Module):
