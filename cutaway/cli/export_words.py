@@ -44,9 +44,14 @@ def tell(exported: Exported) -> None:
 
 def verified_in_words(figures: Figures) -> str:
     """How well a file agrees with PyTorch, in a line."""
+    found = [f"probabilities differ by {figures.probability_difference:.1e} at most"]
+    if figures.encoded_probability_difference is not None:
+        found.append(f"from the encoded file to the answer by {figures.encoded_probability_difference:.1e}")
+    if figures.heatmap_correlation is not None:
+        found.append(f"heat-maps correlate by {figures.heatmap_correlation:.4f} at least")
     return (
         f"verified against PyTorch on {figures.pictures} pictures in {figures.comparisons} comparisons: "
-        f"probabilities differ by {figures.probability_difference:.1e} at most"
+        + ", ".join(found)
     )
 
 
