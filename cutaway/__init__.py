@@ -5,6 +5,7 @@ The few names that a notebook needs, each looked up when it is first used: impor
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from cutaway.serve import Classifier
     from cutaway.settings import TrainSettings
     from cutaway.train import Callback, train
+
+# Unless this is said before it is imported, ONNX Runtime notes in the home which files it opens on what machine, and
+# sends that to its makers.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 __version__ = "0.1.0"
 __all__ = [

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+import cutaway
 from cutaway.errors import DeviceError, ServingError
 from cutaway.preprocessing.spec import Preprocessing
 from cutaway.serve.classifier import Classifier
@@ -471,3 +472,15 @@ def test_serving_needs_no_torch(model_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "blue"
+
+
+OPENING = "import sys; from cutaway.serve import Classifier; Classifier(sys.argv[1], provider='cpu')"
+
+
+def test_onnx_runtime_notes_nothing_for_its_makers(model_path: Path, tmp_path: Path) -> None:
+    """It kept a data base in the home, and sent it after some seconds."""
+    places = dict.fromkeys(("HOME", "TMPDIR", "XDG_CACHE_HOME", "XDG_DATA_HOME"), str(tmp_path))
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    environment |= places | {"PYTHONPATH": str(Path(cutaway.__file__).parents[1])}
+    subprocess.run([sys.executable, "-c", OPENING, str(model_path)], env=environment, check=True, timeout=60)
+    assert list(tmp_path.rglob("*")) == []
