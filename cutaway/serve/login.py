@@ -10,7 +10,8 @@ from cutaway.serve.keys import SESSION_SECONDS, Keys, cookie_name
 __all__ = ["add_login"]
 
 _PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1"><title>cutaway · Key</title><style>
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>cutaway · Key</title>
+<link rel="icon" href="data:,"><style>
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 ui-sans-serif, system-ui, sans-serif; max-width: 24rem; margin: 20vh auto 0; padding: 0 1rem; }
 input, button { font: inherit; width: 100%%; box-sizing: border-box; padding: .5rem; margin-top: .5rem; }

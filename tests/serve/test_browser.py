@@ -17,6 +17,7 @@ from PIL import Image
 
 from cutaway.images import Limits
 from cutaway.serve import pages, watching
+from cutaway.serve.answers import data_uri
 from cutaway.serve.api import ServingLimits, create_app
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.examples import Example
@@ -269,6 +270,46 @@ def test_pasted_picture_is_classified(browser, url, pictures_on_disk) -> None:
             data,
         )
         page.get_by_label("Paste from clipboard").click()
+        assert answer(page)
+
+
+COPY = """async (data) => {
+    const bytes = Uint8Array.from(atob(data), (c) => c.charCodeAt(0));
+    await navigator.clipboard.write([new ClipboardItem({"image/png": new Blob([bytes], {type: "image/png"})})]);
+}"""
+
+
+def test_pictures_pasted_by_keyboard_are_classified_one_after_the_other(
+    browser, url, classifier, fashion_split, pictures_on_disk
+) -> None:
+    from playwright.sync_api import expect
+
+    with opened(browser, url) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.locator("#input-image input[type=file]").wait_for(state="attached")
+        for index, path in enumerate(pictures_on_disk[:2]):
+            page.evaluate(COPY, base64.b64encode(path.read_bytes()).decode())
+            page.keyboard.press("Control+V")
+            (expected,) = classifier([fashion_split.image(index)])
+            expect(page.locator("#seen img")).to_have_attribute("src", data_uri(expected.seen))
+            expect(page.locator("[data-testid='label-output-value']")).to_have_text(expected.top[0].label)
+
+
+def test_who_logs_in_stays_in_and_classifies(browser, classifier, pictures_on_disk) -> None:
+    from playwright.sync_api import expect
+
+    key = "an-api-key-of-the-tests"
+    with (
+        running(create_app(classifier, keys=[key])) as url,
+        opened(browser, url, refused=("/login",)) as page,
+    ):
+        assert page.url == f"{url}/login"
+        page.get_by_label("This server asks for a key.").fill("some-other-key-0123")
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("alert")).to_have_text("That is not a key of this server.")
+        page.get_by_label("This server asks for a key.").fill(key)
+        page.get_by_role("button", name="Open").click()
+        upload(page, pictures_on_disk[0])
         assert answer(page)
 
 

@@ -43,7 +43,11 @@ def classify_tab(asking: Asking, gallery: Gallery) -> gr.Image:
                 webcam_options=gr.WebcamOptions(mirror=False),
                 elem_id="input-image",
             )
-            gr.HTML(figures.hint(), elem_id="hint")
+            gr.HTML(
+                figures.hint(),
+                js_on_load=(STATIC / "paste.js").read_text(encoding="utf-8"),
+                elem_id="hint",
+            )
             if gallery:
                 show_gallery(asking, gallery, picture)
         with gr.Column(min_width=280):
