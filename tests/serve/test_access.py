@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import shutil
 import ssl
 import subprocess
@@ -325,6 +327,16 @@ def started(monkeypatch) -> list:
     return apps
 
 
+@pytest.fixture
+def unlogged() -> Iterator[None]:
+    """Leaves the loggers of this process as they were."""
+    loggers = [logging.getLogger(name) for name in ("", "cutaway.serve.requests", "cutaway.serve.watching")]
+    before = [(list(each.handlers), each.level) for each in loggers]
+    yield
+    for each, (handlers, level) in zip(loggers, before, strict=True):
+        each.handlers[:], each.level = handlers, level
+
+
 def test_a_public_server_without_keys_or_encryption_is_warned_of(model_path, started, tmp_path, tls, capsys) -> None:
     (tmp_path / "keys").write_text(KEY)
     public = [str(model_path), "--no-page", "--host", "0.0.0.0"]
@@ -338,6 +350,40 @@ def test_a_public_server_without_keys_or_encryption_is_warned_of(model_path, sta
     run_serve([*with_keys, "--tls-cert", str(tls.certificate), "--tls-key", str(tls.key)])
     assert capsys.readouterr().err == ""
     assert started[-1][1]["tls"] == tls
+
+
+def test_who_may_use_the_server_is_said_on_the_command_line(model_path, started, tmp_path) -> None:
+    (tmp_path / "keys").write_text(KEY)
+    words = "--host localhost --port 8080 --allowed-hosts public.example --cors-origins https://friend.example"
+    closed = [*words.split(), "--root-path", "/tools", "--api-key-file", str(tmp_path / "keys")]
+    run_serve([str(model_path), "--no-page", *closed])
+    ((app, options),) = started
+    assert (options["host"], options["port"]) == ("localhost", 8080)
+    with TestClient(app, base_url=URL) as client:
+        assert client.get("/v1/model").status_code == 401
+        for headers in ({"host": "public.example"}, {"origin": "https://friend.example"}):
+            assert client.get("/tools/v1/model", headers=BEARER | headers).status_code == 200
+        assert client.get("/v1/model", headers=BEARER | {"host": "evil.example"}).status_code == 400
+        assert client.get("/config", headers=BEARER).status_code == 404  # without the page
+
+
+def test_a_public_server_answers_to_the_name_that_it_listens_on_and_to_its_machine_s(
+    model_path, started, monkeypatch
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "this-machine")
+    run_serve([str(model_path), "--no-page", "--host", "classify.example"])
+    with TestClient(started[0][0], base_url=URL) as client:
+        for host, status in (("classify.example", 200), ("this-machine", 200), ("other-machine", 400)):
+            assert client.get("/readyz", headers={"host": host}).status_code == status
+
+
+def test_requests_are_logged_where_that_is_asked_for(model_path, started, capsys, unlogged) -> None:
+    for words, num_lines in (([], 0), (["--log-requests"], 1)):
+        run_serve([str(model_path), "--no-page", *words])
+        with TestClient(started[-1][0], base_url=URL) as client:
+            client.get("/healthz")
+        lines = capsys.readouterr().err.splitlines()
+        assert [json.loads(line)["path"] for line in lines] == ["/healthz"] * num_lines
 
 
 def test_limits_are_set_on_the_command_line(model_path, started) -> None:

@@ -164,6 +164,9 @@ def test_every_answer_carries_security_headers() -> None:
         assert headers["referrer-policy"] == "no-referrer"
         assert "default-src 'self'" in headers["content-security-policy"]
         assert headers["cache-control"] == "no-store"
+        assert headers["cross-origin-opener-policy"] == headers["cross-origin-resource-policy"] == "same-origin"
+        assert headers["permissions-policy"] == "camera=(self), microphone=(), geolocation=()"
+        assert "frame-ancestors 'none'" in headers["content-security-policy"]
 
 
 def test_uploaded_file_opened_by_itself_cannot_run() -> None:

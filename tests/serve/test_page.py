@@ -3,8 +3,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import stat
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +18,13 @@ from fastapi import FastAPI
 from PIL import Image
 from starlette.testclient import TestClient
 
+from cutaway.cli import serving
+from cutaway.cli.served_runs import ServedRun
 from cutaway.images import Limits
 from cutaway.serve import page_mount, uploads
 from cutaway.serve.api import create_app
 from cutaway.serve.classifier import Classifier
+from cutaway.serve.limits import ServingLimits
 from cutaway.serve.page import Tab, build, figures, words
 from cutaway.serve.page.about import about
 from cutaway.serve.page.classify import NO_CLASS, SECOND_CLASS
@@ -102,7 +108,9 @@ def test_uploaded_picture_is_classified_and_explained(client, pictures) -> None:
     assert [c["label"] for c in label["confidences"]][:2] == ["blue", "grey"]
     assert 'id="explained-class">blue<' in explanation
     assert explanation.count("data:image/png;base64,") == 2
-    assert "8 × 8 pixels in colour, from your 20 × 20" in seen.replace("\N{NO-BREAK SPACE}", " ")
+    seen = seen.replace("\N{NO-BREAK SPACE}", " ")
+    assert "8 × 8 pixels in colour, from your 20 × 20" in seen
+    assert re.search(r"Answered in [\d.]+ m?s on the CPU\.", seen)
 
 
 def test_another_class_is_explained_when_asked(client, pictures) -> None:
@@ -251,6 +259,16 @@ def test_upload_folder_is_private() -> None:
     assert stat.S_IMODE(uploads.upload_folder().stat().st_mode) == 0o700
 
 
+def test_uploads_are_deleted_as_soon_as_the_page_says(classifier) -> None:
+    with TestClient(bare(classifier, Limits()), base_url=URL) as client:
+        path = Path(upload(client, b"mine"))
+        assert path.exists()
+        assert "deleted there within two hours" in client.get("/").text
+    assert not path.exists()  # also by a page that ends before
+    every, age = build(classifier).delete_cache
+    assert every + age <= 2 * 3600
+
+
 def test_oldest_uploads_go_first_when_the_folder_is_full(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(uploads, "upload_folder", lambda: tmp_path)
     for age, name in enumerate(("old", "middle", "new")):
@@ -345,6 +363,38 @@ def test_further_tabs_are_shown(classifier) -> None:
     config = json.dumps(blocks.get_config_file(), default=str)
     assert "A table of layers" in config
     assert '"label": "Layers"' in config
+
+
+def test_tabs_of_a_run_are_on_the_page_that_the_command_serves(model_path, monkeypatch, tmp_path) -> None:
+    apps: list[FastAPI] = []
+    monkeypatch.setattr("cutaway.serve.server.serve", lambda app, **_: apps.append(app))
+    served = ServedRun(model_path, (Tab("Layers", lambda: gr.Markdown("A table of layers")),))
+    monkeypatch.setattr(serving, "prepare", lambda *_, **__: served)
+
+    serving.run_serve([str(tmp_path)])
+
+    with TestClient(apps[0], base_url=URL) as client:
+        assert "A table of layers" in client.get("/config").text
+
+
+def test_the_page_and_the_api_share_their_places(model_path, ask, pictures) -> None:
+    entered, leave = threading.Event(), threading.Event()
+
+    class Slow(Classifier):
+        def __call__(self, *arguments: Any, **options: Any) -> Any:
+            entered.set()
+            assert leave.wait(30)
+            return super().__call__(*arguments, **options)
+
+    app = create_app(Slow(model_path, provider="cpu"), limits=ServingLimits(running=1, waiting=0))
+    with TestClient(app, base_url=URL) as client, ThreadPoolExecutor() as pool:
+        picture = png(pictures("red"))
+        first = pool.submit(client.post, "/v1/classify", files={"images": picture})
+        assert entered.wait(30)
+        told = ask(client, "input-image", "change", [file_data(upload(client, picture)), -1, NO_CLASS])
+        leave.set()
+        assert first.result().status_code == 200
+    assert ["busy" in message["log"] for message in told if message["msg"] == "log"] == [True]
 
 
 def test_probabilities_never_round_to_certainty() -> None:

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import textwrap
@@ -121,8 +122,15 @@ def test_accepted_request_is_answered_after_the_signal_and_the_process_ends_well
         assert started.stdout.readline() == f"{number.name}\n"
 
 
-def test_open_page_does_not_hold_the_server_up(model_path) -> None:
+def test_open_page_does_not_hold_the_server_up_and_nothing_of_it_stays_behind(
+    model_path, body, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     with process(model_path, page=True, drain=30) as (started, url):
+        assert httpx.post(f"{url}/gradio_api/upload", files={"files": ("blue.png", body)}, timeout=30).is_success
+        (folder,) = tmp_path.iterdir()
+        assert [path.name for path in folder.rglob("*.png")] == ["blue.png"]
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         with httpx.stream("GET", f"{url}/gradio_api/heartbeat/abc", timeout=30) as heartbeat:
             alive = heartbeat.iter_lines()
             assert next(alive) == "data: ALIVE"
@@ -132,6 +140,7 @@ def test_open_page_does_not_hold_the_server_up(model_path) -> None:
             assert started.wait(25) == 0
             assert time.monotonic() - began < 10  # and not the 30 s of the limit
         assert started.stdout.readline() == "SIGTERM\n"
+        assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
