@@ -405,10 +405,14 @@ def tab_to(page: Any, name: str) -> None:
     raise AssertionError(f"{name} cannot be reached by Tab")
 
 
-def test_every_control_has_a_name(browser, url, pictures_on_disk) -> None:
+def test_every_control_and_every_picture_has_a_name_and_answers_are_read_out(browser, url, pictures_on_disk) -> None:
     with opened(browser, url) as page:
         upload(page, pictures_on_disk[0])
-        answer(page)
+        label = answer(page)
+        assert page.get_by_alt_text(f"Heat-map for {label}").is_visible()
+        assert page.get_by_alt_text("The picture as the network saw it").is_visible()
+        assert page.locator("img:visible:not([alt])").count() == 0
+        assert label in page.locator("#explanation [aria-live=polite]:has(.cw-heat)").inner_text()
         for tab in page.get_by_role("tab").all():
             tab.click()
             for control in page.locator("button:visible, a:visible, select:visible, input:visible").all():

@@ -160,7 +160,7 @@ def test_broken_picture_is_told_in_words_and_leaves_no_stale_answer(client) -> N
     answer = classify(client, file_data(upload(client, b"not a picture", "<b>x.png")), -1)
 
     (toast,) = [message for message in answer if message["msg"] == "log"]
-    assert toast["level"] == "warning"
+    assert (toast["level"], toast["title"]) == ("warning", "No answer")
     assert len(toast["log"]) > 20
     assert "<" not in toast["log"]
     label, explanation, seen = completed(answer)["output"]["data"]
@@ -375,6 +375,16 @@ def test_tabs_of_a_run_are_on_the_page_that_the_command_serves(model_path, monke
 
     with TestClient(apps[0], base_url=URL) as client:
         assert "A table of layers" in client.get("/config").text
+
+
+def test_pictures_of_too_many_pixels_are_refused_on_the_page_too(model_path, ask, pictures) -> None:
+    limits = ServingLimits(image=Limits(max_pixels=100))
+    with TestClient(create_app(Classifier(model_path, provider="cpu"), limits=limits), base_url=URL) as client:
+        large = file_data(upload(client, png(pictures("red", 20, 20))))
+        told = ask(client, "input-image", "change", [large, -1, NO_CLASS])
+        table = ask(client, "many-files", "change", [[large | {"orig_name": "a.png"}]])[-1]["output"]["data"][0]
+    for said in (next(each["log"] for each in told if each["msg"] == "log"), table):
+        assert "20 x 20 pixels, more than the 100 that are allowed" in said
 
 
 def test_the_page_and_the_api_share_their_places(model_path, ask, pictures) -> None:

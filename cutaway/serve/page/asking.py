@@ -60,7 +60,7 @@ class Asking:
 
 def toast(error: CutawayError) -> None:
     """Shows the error in words. Not by raising it: then the last picture's answer would stay beside the new picture."""
-    gr.Warning(html.escape(str(error)))  # the browser takes it for HTML
+    gr.Warning(html.escape(str(error)), title="No answer")  # the browser takes it for HTML
 
 
 def failure(error: CutawayError) -> str:
