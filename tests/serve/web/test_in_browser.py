@@ -505,6 +505,51 @@ def test_webgpu_gives_the_same_answer(browser_with_gpu, serve, photo_root) -> No
         assert np.std(on_cpu[1]) > 0
 
 
+# In place of ONNX Runtime and of a GPU: networks that answer at once, and on the CPU after a while.
+PRETENDED_RUNTIME = """
+const tensor = (values, dims) => ({ dims, getData: async () => Float32Array.from(values) });
+export const openNetwork = async (kind) => ({
+  run: async () => {
+    await new Promise((done) => setTimeout(done, kind === "wasm" ? 60 : GPU.milliseconds));
+    const probabilities = Array.from({ length: 10 }, (_, i) => Number(i === (kind === "wasm" ? 1 : GPU.top)));
+    return { probabilities: tensor(probabilities, [1, 10]), heatmap: tensor([0, 1, 2, 3], [1, 2, 2]) };
+  },
+  close: async () => {},
+});
+"""
+PRETENDED_GPU = """
+Object.defineProperty(self.navigator, "gpu", { value: { requestAdapter: async () => ({ info: {} }) } });
+"""
+CHOOSE = """async () => {
+    const network = await import("./network.js");
+    await network.load(null, await (await fetch("model.json")).json());
+    await network.tryGpu(null);
+    return (await network.classify({}, -1)).device;
+}"""
+
+
+@pytest.mark.parametrize(("milliseconds", "top", "device"), [(0, 1, "the GPU"), (0, 2, "the CPU"), (90, 1, "the CPU")])
+def test_a_gpu_is_used_where_it_gives_the_same_answer_sooner(
+    browser, serve, fashion_root, fashion_files, tmp_path: Path, milliseconds: int, top: int, device: str
+) -> None:
+    from playwright.sync_api import expect
+
+    site = Path(shutil.copytree(fashion_root / "site", tmp_path / "site"))
+    gpu = f"const GPU = {{ milliseconds: {milliseconds}, top: {top} }};"
+    (site / "runtime.js").write_text(gpu + PRETENDED_RUNTIME)
+    (site / "network.js").write_text(PRETENDED_GPU + (site / "network.js").read_text())
+    with opened(browser, serve(tmp_path)) as page:
+        assert page.evaluate(CHOOSE) == device
+        if device == "the GPU":
+            ready_offline(page)  # it is tried next
+            for file in fashion_files:
+                give(page, file)
+                top_class(page)
+                if "GPU" in page.locator("#seen-time").inner_text():
+                    break
+            expect(page.locator("#seen-time")).to_contain_text("on the GPU.")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_needs_no_sideways_scrolling_and_text_is_readable(
     browser, contrast, serve, fashion_root, fashion_files, scheme: str
