@@ -213,6 +213,25 @@ def test_no_other_file_and_no_address_is_opened(
     assert {path for path in uploads.upload_folder().rglob("*") if path.is_file()} == before
 
 
+def test_a_tab_s_own_component_opens_no_other_file_either(ask, secret) -> None:
+    """A further tab may hold a component of Gradio's own, which is not guarded."""
+
+    def build_plain() -> gr.Blocks:
+        with gr.Blocks() as blocks:
+            picture, text = gr.Image(type="filepath", elem_id="plain"), gr.Textbox()
+            picture.change(lambda path: Path(path).read_bytes().hex(), picture, text)
+        return blocks
+
+    page = page_mount.Page(build_plain, Limits())
+    app = FastAPI(lifespan=lambda _: page.lifespan())
+    app.mount("/", page)
+    with TestClient(app, base_url=URL, raise_server_exceptions=False) as client:
+        own = ask(client, "plain", "change", [file_data(upload(client, secret.read_bytes()))])[-1]
+        assert own["success"]
+        for path in (str(secret), "/etc/passwd"):
+            assert not ask(client, "plain", "change", [file_data(path)])[-1]["success"]
+
+
 def test_link_out_of_the_folder_is_not_followed(client, secret) -> None:
     link = uploads.upload_folder() / "link.png"
     link.symlink_to(secret)
