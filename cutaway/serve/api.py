@@ -21,7 +21,7 @@ from cutaway.serve import api_v1, api_v2
 from cutaway.serve.answers import StatusAnswer
 from cutaway.serve.classifier import Classifier
 from cutaway.serve.docs_page import docs_page
-from cutaway.serve.gate import WITHOUT_KEY, Gate
+from cutaway.serve.gate import WITHOUT_KEY, Gate, SecurityHeaders
 from cutaway.serve.keys import Keys
 from cutaway.serve.limits import ServingLimits
 from cutaway.serve.login import add_login
@@ -136,6 +136,7 @@ def create_app(
     )
     if origins:
         app.add_middleware(CORSMiddleware, allow_origins=list(origins), **_CORS)
+        app.add_middleware(SecurityHeaders)  # it answers itself where a browser asks whether it may ask
     app.add_middleware(Observer, metrics=metrics, routes=own_routes)
     if root_path:
         app.add_middleware(UnderRootPath, root_path=root_path)

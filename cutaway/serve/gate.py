@@ -183,6 +183,21 @@ class Gate:
         return True
 
 
+class SecurityHeaders:
+    """Tells browsers what to keep to, also with what is answered before the gate.
+
+    Args:
+        app: Everything else.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes a request on."""
+        await self._app(scope, receive, _with_headers(send, route_path(scope)) if scope["type"] == "http" else send)
+
+
 def _charset(headers: Headers) -> str:
     """That a form says it is in."""
     kind, options = parse_options_header(headers.get("content-type"))
