@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import contextlib
 import os
+import re
 import shutil
 import stat
 import tempfile
+import time
 from functools import cache
 from pathlib import Path
 
@@ -15,6 +17,8 @@ QUOTA_BYTES = 2**30
 KEPT = "gallery-"
 """How the names of folders begin that stay also when they are empty."""
 QUOTA_FILES = 10_000
+_OF_AN_UPLOAD = re.compile(r"[0-9a-f]{64}")
+"""How Gradio names the folder of an upload."""
 
 
 @cache
@@ -32,7 +36,7 @@ def upload_folder() -> Path:
 def make_room(max_bytes: int | None = None) -> None:
     """Removes the oldest uploads until no more than `max_bytes`, by default `QUOTA_BYTES`, and `QUOTA_FILES` are left.
 
-    Each upload has a folder of its own, which goes with it.
+    Each upload has a folder of its own, which goes with it, or a minute after Gradio deleted the upload alone.
     """
     max_bytes = QUOTA_BYTES if max_bytes is None else max_bytes
     files = []
@@ -41,6 +45,9 @@ def make_room(max_bytes: int | None = None) -> None:
             status = path.stat()
             if stat.S_ISREG(status.st_mode):
                 files.append((status.st_mtime, status.st_size, path))
+            elif _OF_AN_UPLOAD.fullmatch(path.name) and status.st_mtime < time.time() - 60:
+                with contextlib.suppress(OSError):  # it is not empty
+                    path.rmdir()
     total = sum(size for _, size, _ in files)
     left = len(files)
     for _, size, path in sorted(files):
