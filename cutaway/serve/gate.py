@@ -212,10 +212,12 @@ def _page_path(path: str) -> str:
 
 
 def _key_needed(scope: Scope, path: str, headers: Headers) -> Response:
-    """A browser that opens a page is led to where it can give a key."""
+    """A browser that opens a page is led to where it can give a key; one that has it open is told how to come there."""
     if scope["method"] == "GET" and "text/html" in headers.get("accept", ""):
         return RedirectResponse(f"{scope.get('root_path', '')}/login", 303)
-    detail = "This server asks for a key: send it as Authorization: Bearer KEY."
+    is_open = _page_path(path).startswith("/gradio_api/")
+    how = "reload the page and log in with it." if is_open else "send it as Authorization: Bearer KEY."
+    detail = f"This server asks for a key: {how}"
     return problem(401, "Key needed", detail, path=path, headers={"WWW-Authenticate": "Bearer"})
 
 

@@ -313,6 +313,27 @@ def test_who_logs_in_stays_in_and_classifies(browser, classifier, pictures_on_di
         assert answer(page)
 
 
+def test_a_page_whose_login_ended_says_so_and_leads_to_the_login(browser, classifier, pictures_on_disk) -> None:
+    from playwright.sync_api import expect
+
+    key = "an-api-key-of-the-tests"
+    refused = ("/gradio_api/queue/join?",)
+    with running(create_app(classifier, keys=[key])) as url, opened(browser, url, refused=refused) as page:
+        page.get_by_label("This server asks for a key.").fill(key)
+        page.keyboard.press("Enter")
+        upload(page, pictures_on_disk[0])
+        answer(page)
+        page.context.clear_cookies()
+        page.get_by_label("And why not another?").click()
+        page.get_by_role("option", name=classifier.classes[3], exact=True).click()
+
+        toast = page.locator("[data-testid='toast-body']")
+        expect(toast).to_contain_text("This server asks for a key: reload the page and log in with it.")
+        expect(page.get_by_role("alert").filter(has_text="Nobody is logged in here any more.")).to_be_visible()
+        page.locator("#header").get_by_role("link", name="Reload the page").click()
+        expect(page.get_by_label("This server asks for a key.")).to_be_focused()
+
+
 def test_dropped_picture_is_turned_upright_and_classified(browser, url, classifier, fashion_split) -> None:
     """A phone's picture: turned in the file, and EXIF says how it was held."""
     file, exif = io.BytesIO(), Image.Exif()

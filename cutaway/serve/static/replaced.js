@@ -1,13 +1,14 @@
-// Says in place of the last answer that the page is of a model that was replaced: the next picture gets none here.
+// Says in place of the last answer why the next picture gets none on this page: its model was replaced, or its login ended.
+const WHY = { 401: "Nobody is logged in here any more. ", 409: "The model was replaced since this page was opened. " };
 const ask = window.fetch;
 window.fetch = async (...asked) => {
   const answer = await ask(...asked);
-  if (answer.status === 409 && !document.body.classList.contains("cw-replaced")) {
+  if (answer.status in WHY && !document.body.classList.contains("cw-replaced")) {
     document.body.classList.add("cw-replaced");
     const said = document.createElement("p");
     said.className = "cw-failure";
     said.setAttribute("role", "alert");
-    said.append("The model was replaced since this page was opened. ");
+    said.append(WHY[answer.status]);
     const again = document.createElement("a");
     again.href = "";
     again.textContent = "Reload the page";
