@@ -335,7 +335,8 @@ def unlogged() -> Iterator[None]:
     before = [(list(each.handlers), each.level) for each in loggers]
     yield
     for each, (handlers, level) in zip(loggers, before, strict=True):
-        each.handlers[:], each.level = handlers, level
+        each.handlers[:] = handlers
+        each.setLevel(level)
 
 
 def test_a_public_server_without_keys_or_encryption_is_warned_of(model_path, started, tmp_path, tls, capsys) -> None:
