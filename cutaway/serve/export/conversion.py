@@ -67,7 +67,7 @@ def convert(
         Exception: Whatever torch raises for a module that it cannot export.
     """
     dimensions = {name: torch.export.Dim(name) for names in open_dimensions for name in names.values()}
-    with warnings.catch_warnings(), _without_pairing_slices():
+    with warnings.catch_warnings(), _without_pairing_slices(), _forgotten_if_it_fails():
         # Said about names of dimensions that the inputs share, which is what we want.
         warnings.filterwarnings("ignore", message=".*axis name: .* will not be used")
         program = torch.onnx.export(
@@ -80,12 +80,12 @@ def convert(
             opset_version=opset,
             verbose=False,
         )
-    assert program is not None, "the dynamo exporter returns a program"
-    # Constants that nothing uses any more would make ONNX Runtime warn at every start.
-    RemoveUnusedNodesPass()(program.model)
-    model = program.model_proto
-    strip(model)
-    _check_batch_is_open(model)
+        assert program is not None, "the dynamo exporter returns a program"
+        # Constants that nothing uses any more would make ONNX Runtime warn at every start.
+        RemoveUnusedNodesPass()(program.model)
+        model = program.model_proto
+        strip(model)
+        _check_batch_is_open(model)
     check(model if weight_bytes(model) <= LARGEST_FILE else without_large_tensors(model))
     return model
 
@@ -106,6 +106,20 @@ def _without_pairing_slices() -> Iterator[None]:
         yield
     finally:
         vars(rewriter)["_DEFAULT_REWRITE_RULES"] = rules
+
+
+@contextmanager
+def _forgotten_if_it_fails() -> Iterator[None]:
+    """Clears what torch compiled on the way to a failure.
+
+    The branches of `torch.cond` are compiled and kept. Those of a network that closed the batch dimension would be
+    found again for the next one, and close it there.
+    """
+    try:
+        yield
+    except Exception:
+        torch.compiler.reset()
+        raise
 
 
 def _check_batch_is_open(model: ModelProto) -> None:

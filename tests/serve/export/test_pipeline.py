@@ -307,6 +307,13 @@ def test_a_faulty_network_is_a_clear_error_and_leaves_no_file(fault, worked_out,
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_network_that_fails_keeps_no_other_from_being_exported(worked_out, tmp_path):
+    bakes_the_batch_in = nn.Sequential(worked_out, Scale(lambda x: x.reshape(2, 2)))
+    with pytest.raises(ExportError, match="batch size"):
+        export_module(bakes_the_batch_in, TINY, "ab", tmp_path / "x.onnx", explain=False)
+    export_module(worked_out, TINY, "ab", tmp_path / "x.onnx", explain=False)
+
+
 def test_a_network_of_one_score_is_refused_and_the_pair_of_scores_that_is_advised_gives_its_sigmoid(tmp_path):
     scores = nn.Sequential(nn.Flatten(), nn.Linear(4, 1))
     with pytest.raises(ExportError, match=r"torch\.cat"):
