@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import InspectionError, NetworkError
-from cutaway.hooks import capture, untouched
+from cutaway.hooks import capture, named_modules, untouched
 from cutaway.networks.target_layers import TargetLayer, find_target_layer, spatial_layers, stage_layers
 
 Rank = Literal["activation", "variance"]
@@ -61,8 +61,8 @@ def feature_maps(
     Args:
         network: Any network of pictures.
         inputs: float [N, C, H, W], preprocessed.
-        layers: Names of layers that return maps, or patterns such as `layer1.*`, or of operations that return
-            [N, C, h, w], such as `layer1.0:add#0`; for each size of map the last layer if None.
+        layers: Names of layers that return maps, or patterns such as `layer1.*`; or of operations that return
+            [N, C, h, w], such as `layer1.0:add#0` or `layer1.*:add#*`; for each size of map the last layer if None.
 
     Returns:
         One entry per layer, in the order in which the layers end.
@@ -104,18 +104,19 @@ def feature_maps(
         with capture(network, [target.name for target in targets]) as captured:
             network(inputs)
     by_name = {target.name: target for target in targets}
+    found = []
     for call in captured.all_calls:
-        if ":" in call.layer and call.tensor.dim() != 4:
+        # An operation goes by its own name, whichever pattern it was found by.
+        target = by_name.get(call.layer, TargetLayer(call.layer, "nchw"))
+        if target.layout == "nchw" and call.tensor.dim() != 4:
             raise NetworkError(f"{call.layer!r} returns no maps [N, C, h, w] but {list(call.tensor.shape)}.")
-    return tuple(
-        FeatureMaps(by_name[call.layer], by_name[call.layer].as_maps(call.tensor).float().cpu().contiguous())
-        for call in captured.all_calls
-    )
+        found.append(FeatureMaps(target, target.as_maps(call.tensor).float().cpu().contiguous()))
+    return tuple(found)
 
 
 def _named(network: nn.Module, shape: tuple[int, int, int], name: str) -> tuple[TargetLayer, ...]:
-    """The layer or operation of that name, or all layers that return maps and match a pattern."""
-    if ":" in name:
+    """The layer of that name, all layers that return maps and match a pattern, or the operations meant."""
+    if ":" in name and name not in named_modules(network, shared=True):
         return (TargetLayer(name, "nchw"),)
     if not any(sign in name for sign in "*?["):
         return (find_target_layer(network, shape, name),)

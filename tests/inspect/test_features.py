@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -110,3 +112,26 @@ def test_what_an_operation_returns_is_shown_by_its_name() -> None:
         feature_maps(network, picture, "1:flatten#0")
     with pytest.raises(InspectionError, match="mul#0"):
         feature_maps(network, picture, "1:mul#0")
+
+
+def test_operations_are_found_by_pattern() -> None:
+    class Residual(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x) + x
+
+    network = nn.Sequential(Residual(nn.ReLU()), Residual(nn.ReLU()))
+    picture = torch.tensor([[[[1.0, -2.0], [3.0, 0.0]]]])
+    found = feature_maps(network, picture, ["*:add#*", "1"])
+    assert [maps.layer.name for maps in found] == ["0:add#0", "1:add#0", "1"]
+    assert found[1].maps.tolist() == found[2].maps.tolist() == [[[[4, -2], [12, 0]]]]
+
+
+def test_a_layer_with_a_colon_in_its_name_is_no_operation() -> None:
+    class ChannelsLast(nn.Sequential):
+        def forward(self, x):
+            return super().forward(x.permute(0, 2, 3, 1))
+
+    network = nn.Sequential(nn.Conv2d(1, 3, 3), ChannelsLast(OrderedDict({"norm:last": nn.LayerNorm(3)})))
+    (found,) = feature_maps(network, torch.rand(2, 1, 8, 8), "1.norm:last")
+    assert found.layer.layout == "nhwc"
+    assert found.maps.shape == (2, 3, 6, 6)
