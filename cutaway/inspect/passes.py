@@ -153,9 +153,9 @@ def require_batches(batches: object, *, pairs: bool = False) -> None:
         pairs: Each is of inputs and targets.
 
     Raises:
-        InspectionError: It is a tensor, or a pair of them.
+        InspectionError: It is a tensor, or a pair of them, as a tuple or as the list that a DataLoader makes.
     """
-    is_pair = pairs and isinstance(batches, tuple) and all(isinstance(part, Tensor) for part in batches)
+    is_pair = pairs and isinstance(batches, tuple | list) and any(isinstance(part, Tensor) for part in batches)
     if isinstance(batches, Tensor) or is_pair:
         raise InspectionError(
             "Several batches are meant, and this is one.",

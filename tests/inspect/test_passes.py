@@ -127,7 +127,7 @@ def test_one_batch_in_place_of_several_is_told() -> None:
     images, labels = torch.ones(3, 2), torch.zeros(3, dtype=torch.long)
     with pytest.raises(InspectionError, match=r"Put it into a list: \[images\]"):
         activation_histograms(Net(), images)
-    for one in (images, (images, labels)):
+    for one in (images, (images, labels), [images, labels]):
         with pytest.raises(InspectionError, match=r"Put it into a list: \[\(images, labels\)\]"):
             loss_gradients(Net(), one)
     assert loss_gradients(Net(), ((images, labels), (images, labels)))
