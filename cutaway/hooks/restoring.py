@@ -247,7 +247,7 @@ def _restore_buffers(contents: _Content | _Contents) -> None:
         _restore_content(*contents)
         return
     tensors, shapes, before = contents
-    if tensors[0].is_meta or not _have_changed(tensors, before):
+    if tensors[0].is_meta or not _have_changed(tensors, shapes, before):
         return
     each = torch.split(before, [shape.numel() for shape in shapes])
     kept = [(tensor, values.view(shape), None) for tensor, values, shape in zip(tensors, each, shapes, strict=True)]
@@ -270,10 +270,12 @@ def _contents_of(tensors: Iterable[Tensor]) -> list[_Content | _Contents]:
     return found
 
 
-def _have_changed(tensors: Sequence[Tensor], before: Tensor) -> bool:
+def _have_changed(tensors: Sequence[Tensor], shapes: Sequence[torch.Size], before: Tensor) -> bool:
+    if [tensor.shape for tensor in tensors] != shapes:
+        return True
     try:
         return not torch.equal(_values_of(tensors), before)
-    except RuntimeError:  # one of them has another shape by now
+    except RuntimeError:  # one of them is of another type or on another device by now
         return True
 
 

@@ -128,6 +128,17 @@ def test_a_buffer_gets_its_shape_back_too() -> None:
     assert network.three.tolist() == [3]
 
 
+def test_a_buffer_gets_its_shape_back_where_its_values_stayed() -> None:
+    network = nn.Module()
+    network.register_buffer("row", torch.arange(4.0))
+    network.register_buffer("table", torch.arange(6.0).view(2, 3))
+    with untouched(network):
+        network.row.resize_(2, 2)
+        network.table.resize_(3, 2)
+    assert network.row.tolist() == [0, 1, 2, 3]
+    assert network.table.tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
 def test_buffers_of_every_kind_are_put_back() -> None:
     network = nn.Module()
     kinds = {
