@@ -139,12 +139,14 @@ def prepared(
                 f"{purpose} needs logits [N, K] for N = {len(copy)} pictures, not {list(logits.shape)}.",
                 hint="Wrap the network in a module that returns one row of logits per picture.",
             )
-        if logits.isnan().any():
+        classes = chosen_classes(class_index, logits)
+        # What a network rules out may be -inf, where nobody asks for it.
+        if logits.isnan().any() or not logits.gather(1, classes[:, None]).isfinite().all():
             raise InspectionError(
                 "The network's logits are not finite.",
                 hint="Have its weights diverged in training, or does the picture hold such values?",
             )
-        yield Subject(network, copy, logits, chosen_classes(class_index, logits), at_a_time, alone)
+        yield Subject(network, copy, logits, classes, at_a_time, alone)
 
 
 def chosen_classes(class_index: ClassIndex, logits: Tensor) -> Tensor:

@@ -211,6 +211,15 @@ def test_a_diverged_network_is_told_and_gives_no_blank_map(method, small, pictur
         attribute(network, pictures, method, 1)
 
 
+def test_an_infinite_logit_is_told_where_it_is_to_be_explained(method, small, pictures):
+    network = small()
+    with torch.no_grad():
+        network.last.bias[0] = -float("inf")
+    assert attribute(network, pictures, method, 1).attributions.isfinite().all()
+    with pytest.raises(InspectionError, match="logits are not finite"):
+        attribute(network, pictures, method, 0)
+
+
 @pytest.mark.parametrize("method", ["saliency", "smooth-grad", "integrated-gradients", "deep-lift"])
 def test_gradients_that_are_not_finite_are_told(method, pictures):
     class Rooted(nn.Module):
