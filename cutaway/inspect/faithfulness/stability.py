@@ -67,7 +67,7 @@ def infidelity(
             # At the scale that leaves the least of the square: 1 less the share that the map foretells.
             together = (foretold * happens).sum().clamp(min=0)
             sizes = foretold.square().sum() * happens.square().sum()
-            found.append(1 - together.square() / sizes.clamp(min=1e-60))
+            found.append(1 - together.square() / sizes.clamp(min=1e-300))
         return torch.stack(found).clamp(0, 1).to(subject.inputs)
 
 
