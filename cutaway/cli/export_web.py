@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # What has a meaning where a file is only put into a page.
 _OF_THE_PAGE = {"reference", "web", "web_runtime", "json"}
+_NAMED_OTHERWISE = {"foreign": "--network or another option for it", "explain": "--no-explain"}
 
 
 def find_runtime(options: ExportOptions) -> Runtime | None:
@@ -56,7 +57,7 @@ def names_a_file(options: ExportOptions) -> bool:
         if each.name not in _OF_THE_PAGE and getattr(options, each.name) != getattr(type(options)(), each.name)
     ]
     if changed:
-        named = "--network or another option for it" if changed[0] == "foreign" else f"--{changed[0].replace('_', '-')}"
+        named = _NAMED_OTHERWISE.get(changed[0], f"--{changed[0].replace('_', '-')}")
         raise SettingsError(f"{reference} is exported already, and {named} says how to export.", hint="Leave it out.")
     return True
 

@@ -70,6 +70,7 @@ def test_a_file_is_put_into_a_page_where_torch_is_not(runtime, tmp_path: Path, c
         (["run", "--web", "site", "--web-runtime", "x"], "There is no folder x"),
         (["run", "--web", "run"], "something other than an earlier page"),
         (["m.onnx", "--web", "site", "--opset", "19"], "exported already, and --opset says how to export"),
+        (["m.onnx", "--web", "site", "--no-explain"], "exported already, and --no-explain says how to export"),
         (["m.onnx", "--web", "site", "--network", "lenet5"], "exported already, and --network or another option"),
     ],
 )
