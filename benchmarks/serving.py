@@ -136,7 +136,7 @@ def random_network() -> nn.Module:
 
 
 def jpegs(scratch: Path) -> Path:
-    """Eight parts of real photographs."""
+    """Nine parts of real photographs."""
     folder = scratch / "pictures"
     folder.mkdir()
     for name, photo in {"cat": data.chelsea(), "coffee": data.coffee(), "face": data.astronaut()}.items():

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
+from cutaway.cli.export_options import ExportOptions
 from cutaway.errors import SettingsError
 
-if TYPE_CHECKING:
-    from cutaway.cli.export_options import ExportOptions
-
+_DEFAULT = ExportOptions()
 _LEAVE_OUT = "Leave one of them out."
 _NAME_DATA = "Name them: --data folder:PATH."
 
@@ -28,7 +26,7 @@ def refuse_combinations(options: ExportOptions) -> None:
 def _of_the_heat_map(options: ExportOptions) -> Iterator[tuple[bool, str, str]]:
     leaves_out = "and --no-explain leaves it out."
     is_left_out = not options.explain
-    yield is_left_out and options.method != "grad-cam", f"--method computes the heat-map, {leaves_out}", _LEAVE_OUT
+    yield is_left_out and options.method != _DEFAULT.method, f"--method computes the heat-map, {leaves_out}", _LEAVE_OUT
     yield (
         is_left_out and options.target_layer is not None,
         f"--target-layer is where the heat-map is read, {leaves_out}",
@@ -60,12 +58,14 @@ def _of_forms(options: ExportOptions) -> Iterator[tuple[bool, str, str]]:
         "",
     )
     yield (
-        options.calibration_pictures != 256 and options.precision != "int8" and not options.compare,
+        options.calibration_pictures != _DEFAULT.calibration_pictures
+        and options.precision != "int8"
+        and not options.compare,
         f"--calibration-pictures are for int8, and the file is to be in {options.precision}.",
         "Add --precision int8, or leave it out.",
     )
     yield (
-        is_plain and options.max_accuracy_drop != 0.01,
+        is_plain and options.max_accuracy_drop != _DEFAULT.max_accuracy_drop,
         f"--max-accuracy-drop is what smaller forms are held to, {in_fp32}",
         of_forms,
     )
