@@ -14,7 +14,7 @@ from cutaway.preprocessing.spec import Pixels, Preprocessing
 
 
 def check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: Sequence[str]) -> None:
-    """Runs the network once on two blank pictures.
+    """Runs the network on two blank pictures, and on one.
 
     Args:
         network: In evaluation mode.
@@ -41,21 +41,31 @@ def check_classifier(network: nn.Module, preprocessing: Preprocessing, classes: 
     wrong = sorted({t.device.type for t in (*network.parameters(), *network.buffers())} - {"cpu"})
     if wrong:
         raise ExportError(f"The network is on {', '.join(wrong)}.", hint="Export it from the CPU: network.cpu().")
+    for count in (2, 1):
+        _check_logits(network, count, preprocessing, len(classes))
+
+
+def _check_logits(network: nn.Module, count: int, preprocessing: Preprocessing, num_classes: int) -> None:
+    """Runs the network on so many blank pictures."""
+    shape = [count, *preprocessing.input_shape]
     with torch.no_grad():
         try:
-            output = network(torch.zeros(2, *preprocessing.input_shape))
+            output = network(torch.zeros(shape))
         except Exception as error:
-            shape = [2, *preprocessing.input_shape]
-            raise ExportError(f"The network does not run on inputs of shape {shape}: {first_line(error)}") from error
+            raise ExportError(
+                f"The network does not run on inputs of shape {shape}: {first_line(error)}",
+                hint="" if count > 1 else "Its forward pass uses a number where it should use x.shape[0].",
+            ) from error
     if not isinstance(output, Tensor):
         raise ExportError(
             f"The network returns a {type(output).__name__}, not a tensor of logits.",
             hint="Wrap it in a module that returns the logits alone.",
         )
-    if tuple(output.shape) != (2, len(classes)):
+    if tuple(output.shape) != (count, num_classes):
         raise ExportError(
-            f"For 2 pictures and {len(classes)} classes the network must return logits [2, {len(classes)}], "
-            f"and it returns {list(output.shape)}.",
+            f"For {count} picture{'s' if count > 1 else ''} and {num_classes} classes the network must return logits "
+            f"[{count}, {num_classes}], and it returns {list(output.shape)}.",
+            hint="" if count > 1 else "Look for squeeze(), which takes a batch of one away too; flatten(1) does not.",
         )
 
 
