@@ -38,11 +38,14 @@ class Server:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        while not is_ready():
-            if self._process.poll() is not None or time.perf_counter() - began > _SECONDS_TO_START:
-                self.end()
-                raise RuntimeError(f"{words[0]} did not start: {log.read_text()[-1000:]}")
-            time.sleep(0.02)
+        try:
+            while not is_ready():
+                if self._process.poll() is not None or time.perf_counter() - began > _SECONDS_TO_START:
+                    raise RuntimeError(f"{words[0]} did not start: {log.read_text()[-1000:]}")
+                time.sleep(0.02)
+        except BaseException:  # also an interrupt, of which another group is not told
+            self.end()
+            raise
         self.seconds_to_ready = time.perf_counter() - began
 
     @property
