@@ -18,8 +18,8 @@ def findings(histograms: Iterable[Histogram], *, are_activations: bool = False) 
 
     Args:
         histograms: Of tensors of one kind.
-        are_activations: They are of layers' outputs. Of those without negative values, as a ReLU and the pooling behind
-            it return them, zeros are nothing odd, nor are values as far out as a ReLU's tail reaches.
+        are_activations: They are of layers' outputs. Of these, values as far out as a ReLU's tail reaches are nothing
+            odd, nor are the zeros of those without negative values, as a ReLU and the pooling behind it return them.
     """
     return tuple(sentence for histogram in histograms for sentence in _of_one(histogram, are_activations))
 
