@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from cutaway.errors import InspectionError, NetworkError
 from cutaway.hooks import Call, ChannelMoments, capture, named_modules, untouched
 from cutaway.inspect.intervals import never_seen
-from cutaway.inspect.passes import require_batches
+from cutaway.inspect.passes import require_batches, require_pictures_alone
 from cutaway.networks.target_layers import TargetLayer, spatial_layers
 
 SATURATED = 0.95
@@ -133,8 +133,8 @@ def channel_activity(
         One entry for each layer and each time that it runs in a forward pass, in the order in which they end.
 
     Raises:
-        InspectionError: There are no pictures or one tensor of them, a layer asked for returns no channels, or nothing
-            of the kind was found.
+        InspectionError: There are no pictures, one tensor of them or labels beside them, a layer asked for returns no
+            channels, or nothing of the kind was found.
 
     Example:
         >>> for found in channel_activity(network, batches):
@@ -147,6 +147,7 @@ def channel_activity(
     first = next(remaining, None)
     if first is None:
         raise InspectionError("There are no pictures to look at.", hint="Choose a split that has some.")
+    require_pictures_alone(first)
     known = _layouts(network, first)
     observers: dict[str, _Observer] = {}
     seen = 0

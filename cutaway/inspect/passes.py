@@ -48,7 +48,7 @@ def activation_histograms(
         bins: At most so many.
 
     Raises:
-        InspectionError: There is no such layer, no batch, or one tensor instead of batches.
+        InspectionError: There is no such layer, no batch, one tensor instead of batches, or labels beside the pictures.
     """
     require_batches(batches)
     modules = named_modules(network, shared=True)
@@ -85,6 +85,7 @@ def activation_histograms(
             modules[name].register_forward_hook(after(name))
         with watch_operations(network, called):
             for batch in batches:
+                require_pictures_alone(batch)
                 network(batch)
     if not counted:
         raise InspectionError("No activations were seen: there is no batch, or none of the layers is called.")
@@ -160,4 +161,17 @@ def require_batches(batches: object, *, pairs: bool = False) -> None:
         raise InspectionError(
             "Several batches are meant, and this is one.",
             hint=f"Put it into a list: {'[(images, labels)]' if pairs else '[images]'}.",
+        )
+
+
+def require_pictures_alone(batch: object) -> None:
+    """Refuses pictures with their labels, as a DataLoader gives them, where labels say nothing.
+
+    Raises:
+        InspectionError: It is a tuple or a list.
+    """
+    if isinstance(batch, tuple | list):
+        raise InspectionError(
+            f"A batch is a tensor of pictures alone, and this is a {type(batch).__name__} of {len(batch)}.",
+            hint="Leave the labels out: `(images for images, labels in loader)`.",
         )

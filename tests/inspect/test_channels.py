@@ -155,3 +155,8 @@ def test_a_picture_that_is_not_a_number_excites_least() -> None:
 def test_one_batch_in_place_of_several_is_told() -> None:
     with pytest.raises(InspectionError, match=r"Put it into a list: \[images\]"):
         channel_activity(nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU()), torch.ones(2, 1, 4, 4))
+
+
+def test_labels_beside_the_pictures_are_told() -> None:
+    with pytest.raises(InspectionError, match=r"a list of 2\. Leave the labels out"):
+        channel_activity(Net(), [[PICTURES, torch.zeros(len(PICTURES))]])

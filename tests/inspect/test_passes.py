@@ -131,3 +131,8 @@ def test_one_batch_in_place_of_several_is_told() -> None:
         with pytest.raises(InspectionError, match=r"Put it into a list: \[\(images, labels\)\]"):
             loss_gradients(Net(), one)
     assert loss_gradients(Net(), ((images, labels), (images, labels)))
+
+
+def test_labels_beside_the_pictures_are_told() -> None:
+    with pytest.raises(InspectionError, match=r"a list of 2\. Leave the labels out"):
+        activation_histograms(Net(), [[torch.ones(3, 2), torch.zeros(3)]])
