@@ -148,9 +148,9 @@ class Capture:
             A tensor of the shape of the layer's output. No `.grad` of any parameter is written.
 
         Raises:
-            InspectionError: There is no way from `of` back to the layer.
+            InspectionError: There is no way from `of` back to the layer, or it is no scalar.
         """
-        _require_tensor(of)
+        _require_scalar(of)
         call = self.call(layer)
         tensor = _one_tensor(layer, call.output if call._source is None else call._source)
         if not tensor.requires_grad or not of.requires_grad:
@@ -178,9 +178,9 @@ class Capture:
             where `of` does not depend on it, None for whole numbers and where there is no way back.
 
         Raises:
-            InspectionError: The network ran without autograd, or a layer was not captured.
+            InspectionError: The network ran without autograd, a layer was not captured, or `of` is no scalar.
         """
-        _require_tensor(of)
+        _require_scalar(of)
         asked = self._names if layers is None else [layers] if isinstance(layers, str) else layers
         names = list(dict.fromkeys(self._recorded(name) for name in asked))
         calls = [call for call in self._calls if call.layer in names]
@@ -237,11 +237,16 @@ def _one_tensor(layer: str, output: Any) -> Tensor:
     return output
 
 
-def _require_tensor(of: Any) -> None:
+def _require_scalar(of: Any) -> None:
     if not isinstance(of, Tensor):
         raise InspectionError(
             f"A gradient is of a scalar tensor, not of {of!r}.",
             hint="Give the scalar first, and then the layer: `.gradient(logits[:, 3].sum(), 'conv1')`.",
+        )
+    if of.numel() != 1:
+        raise InspectionError(
+            f"A gradient is of a scalar tensor, not of one of the shape {list(of.shape)}.",
+            hint="Add up what it is of, such as one class's logits: `logits[:, 3].sum()`.",
         )
 
 

@@ -94,6 +94,16 @@ def test_a_layer_in_place_of_the_scalar_is_told() -> None:
         captured.gradients("fc")
 
 
+def test_a_gradient_of_several_numbers_is_told_with_what_makes_one_of_them() -> None:
+    network = Branching()
+    with capture(network, "fc", gradients=True) as captured:
+        logits = network(torch.ones(2, 2, 4, 4))
+    with pytest.raises(InspectionError, match=r"the shape \[2\]\. Add up"):
+        captured.gradient(logits[:, 0], "fc")
+    with pytest.raises(InspectionError, match="Add up"):
+        captured.gradients(logits)
+
+
 def test_names_and_patterns_of_operations_that_match_nothing_are_told() -> None:
     network, image = Branching(), torch.ones(1, 2, 4, 4)
     with pytest.raises(InspectionError, match="No layer 'blok'"), capture(network, ["fc", "blok:relu#0"]):
