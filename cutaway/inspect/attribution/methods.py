@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from cutaway.inspect.attribution.paths import integrated_gradients
 from cutaway.inspect.attribution.rescaling import deep_lift
 from cutaway.inspect.attribution.result import Attribution
 from cutaway.inspect.attribution.subject import ClassIndex
+from cutaway.settings.near_names import near_names
 
 
 @dataclass(frozen=True)
@@ -81,5 +81,5 @@ def _other_than(method: str) -> str:
 
     if method in class_activation.METHODS:
         return "It makes class activation maps: `cutaway inspect cam`, in Python `class_activation_maps`."
-    near = difflib.get_close_matches(method, METHODS, n=3, cutoff=0.6)
+    near = near_names(method, METHODS, 3)
     return f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(METHODS)}."

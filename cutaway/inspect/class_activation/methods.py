@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +18,7 @@ from cutaway.inspect.class_activation.linear_head import cam
 from cutaway.inspect.class_activation.rollout import attention_rollout
 from cutaway.inspect.class_activation.score import score_cam
 from cutaway.inspect.class_activation.targets import Targets
+from cutaway.settings.near_names import near_names
 
 Run = Callable[..., tuple[list[Tensor], Tensor, Targets]]
 """(network, inputs, layers, question) -> each layer's map before the last ReLU [N, T, h, w], logits, targets.
@@ -82,10 +82,10 @@ def find_method(name: str) -> Method:
     """
     found = _BY_PLAIN_NAME.get(_plain(name))
     if found is None:
-        near = difflib.get_close_matches(_plain(name), _BY_PLAIN_NAME, n=3, cutoff=0.5)
-        near = [_BY_PLAIN_NAME[known].name for known in near]
+        near = [_BY_PLAIN_NAME[plain].name for plain in near_names(_plain(name), _BY_PLAIN_NAME, 3)]
         raise InspectionError(
-            f"There is no method {name!r} for class activation maps.", hint=f"Known are {', '.join(near or METHODS)}."
+            f"There is no method {name!r} for class activation maps.",
+            hint=f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(METHODS)}.",
         )
     return found
 

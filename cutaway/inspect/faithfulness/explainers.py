@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from weakref import WeakKeyDictionary
 
 import torch
@@ -15,6 +14,7 @@ from cutaway.inspect.attribution.subject import AT_A_TIME
 from cutaway.inspect.faithfulness.randomisation import ExplainNetwork
 from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing import Preprocessing
+from cutaway.settings.near_names import near_names
 
 HEATMAP_METHODS: tuple[str, ...] = (*class_activation.METHODS, *attribution.METHODS)
 
@@ -58,7 +58,7 @@ def explainer(
 
         return attributed
     if method not in class_activation.METHODS:
-        near = difflib.get_close_matches(method, HEATMAP_METHODS, n=3, cutoff=0.6)
+        near = near_names(method, HEATMAP_METHODS, 3)
         hint = f"Did you mean {' or '.join(near)}?" if near else f"Known are {', '.join(HEATMAP_METHODS)}."
         raise InspectionError(f"There is no method '{method}'.", hint=hint)
     known: WeakKeyDictionary[nn.Module, dict[torch.Size, TargetLayer]] = WeakKeyDictionary()

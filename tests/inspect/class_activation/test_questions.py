@@ -116,7 +116,7 @@ def test_questions_that_make_no_sense_are_told() -> None:
         grad_cam(net, PICTURES, class_index=[[1], [2, 3], [4]])
     with pytest.raises(InspectionError, match=r"for each of the 3 pictures"):
         grad_cam(net, PICTURES, class_index=torch.zeros(2, 2, dtype=torch.int64))
-    with pytest.raises(InspectionError, match=r"no method 'gradcamm'.*Known are grad-cam"):
+    with pytest.raises(InspectionError, match=r"no method 'gradcamm'.*Did you mean grad-cam or"):
         class_activation_maps(net, PICTURES, "gradcamm")
     with pytest.raises(InspectionError, match="named twice"):
         grad_cam(net, PICTURES, ["5", "5"])
