@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+import cutaway.serve.export  # noqa: F401 - imported while `evaluate` is patched, it would keep what stands in for it
 from cutaway.cli import main
 
 HUGE = "99999999999999999999999"
