@@ -30,7 +30,7 @@ with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
     with running(create_app(Classifier(run / "export" / "model.onnx"))) as url:
         page.goto(url)
         page.locator("#input-image input[type=file]").set_input_files(boot)
-        page.locator("[data-testid='label-output-value']").wait_for()
+        page.locator("#label li").first.wait_for()
         page.locator("#explanation img").first.wait_for()
         page.screenshot(path=f"{folder}/page.png", full_page=True)
     page.goto((run / "report" / "index.html").absolute().as_uri())

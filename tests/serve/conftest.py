@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -281,3 +282,9 @@ CONTRAST = """(element) => {
 def contrast():
     """Of the text at a locator of Playwright's, as a ratio."""
     return lambda locator: locator.evaluate(CONTRAST)
+
+
+@pytest.fixture(scope="session")
+def classes_in():
+    """The classes that the page's answer names, the most probable first."""
+    return lambda html: re.findall(r'class="cw-label"><bdi>([^<]*)<', html)

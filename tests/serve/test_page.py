@@ -99,13 +99,13 @@ def completed(answer: list[dict[str, Any]]) -> dict[str, Any]:
     return message
 
 
-def test_uploaded_picture_is_classified_and_explained(client, pictures) -> None:
+def test_uploaded_picture_is_classified_and_explained(classes_in, client, pictures) -> None:
     answer = completed(classify(client, file_data(upload(client, png(pictures("blue", 20, 20)))), -1))
 
     assert answer["success"]
     label, explanation, seen = answer["output"]["data"]
-    assert label["label"] == "blue"
-    assert [c["label"] for c in label["confidences"]][:2] == ["blue", "grey"]
+    assert classes_in(label)[:2] == ["blue", "grey"]
+    assert re.findall(r'cw-probability">([^<]*)<', label)[0] == "99.6%"  # which rounded to 100% would look certain
     assert 'id="explained-class">blue<' in explanation
     assert explanation.count("data:image/png;base64,") == 2
     seen = seen.replace("\N{NO-BREAK SPACE}", " ")
@@ -139,24 +139,25 @@ def test_two_classes_are_explained_side_by_side(client) -> None:
     assert 'id="compared-class">' in explained(-1, SECOND_CLASS)
 
 
-def test_the_second_class_is_the_next_most_probable(client, pictures) -> None:
+def test_the_second_class_is_the_next_most_probable(classes_in, client, pictures) -> None:
     path = upload(client, png(pictures("blue")))
 
     label, explanation, _ = completed(classify(client, file_data(path), -1, SECOND_CLASS))["output"]["data"]
-    second = label["confidences"][1]["label"]
+    second = classes_in(label)[1]
     assert f'id="compared-class">{second}<' in explanation
     assert "times the evidence" in explanation
 
 
-def test_no_picture_gives_the_empty_page(client) -> None:
+def test_no_picture_gives_the_empty_page(classes_in, client) -> None:
     label, explanation, seen = completed(classify(client, None, -1))["output"]["data"]
 
-    assert label == {}
+    assert classes_in(label) == []
+    assert "The answer will be shown here." in label
     assert "will be shown here" in explanation
     assert seen == ""
 
 
-def test_broken_picture_is_told_in_words_and_leaves_no_stale_answer(client) -> None:
+def test_broken_picture_is_told_in_words_and_leaves_no_stale_answer(classes_in, client) -> None:
     answer = classify(client, file_data(upload(client, b"not a picture", "<b>x.png")), -1)
 
     (toast,) = [message for message in answer if message["msg"] == "log"]
@@ -164,7 +165,8 @@ def test_broken_picture_is_told_in_words_and_leaves_no_stale_answer(client) -> N
     assert len(toast["log"]) > 20
     assert "<" not in toast["log"]
     label, explanation, seen = completed(answer)["output"]["data"]
-    assert label == {}
+    assert classes_in(label) == []
+    assert "The answer will be shown here." in label
     assert "will be shown here" in explanation
     assert f'<p class="cw-failure">{toast["log"]}</p>' == seen  # a toast is gone after seconds
 
@@ -379,13 +381,19 @@ def test_classes_of_one_name_are_told_apart() -> None:
     assert words.unique_names(("a", "b", "a")) == ("a (0)", "b", "a (2)")
 
 
-def test_page_of_a_file_without_heatmaps_hides_their_part(make_model, pictures) -> None:
+def test_page_of_a_file_without_heatmaps_hides_their_part(classes_in, make_model, pictures) -> None:
     with TestClient(create_app(Classifier(make_model(target_layer=None, method=None))), base_url=URL) as client:
         label, explanation, _ = completed(classify(client, file_data(upload(client, png(pictures("green")))), -1))[
             "output"
         ]["data"]
-    assert label["label"] == "green"
+        (shown,) = [
+            each["props"]
+            for each in client.get("/config").json()["components"]
+            if each["props"].get("elem_id") == "label"
+        ]
+    assert classes_in(label)[0] == "green"
     assert "data:image" not in explanation
+    assert "aria-live" in shown["js_on_load"]  # or a screen reader would read no answer
 
 
 def test_further_tabs_are_shown(classifier) -> None:

@@ -195,7 +195,7 @@ def completed(stream: httpx.Response) -> dict[str, object]:
 
 
 def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_before(
-    path: Path, french: bytes, pictures
+    classes_in, path: Path, french: bytes, pictures
 ) -> None:
     body, waiting = encode_png(pictures("blue")), "/page-1/gradio_api/queue/data?session_hash=old"
     with watched(path, page=True, first=Patient) as (url, served), httpx.Client(base_url=url, timeout=30) as client:
@@ -215,7 +215,7 @@ def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_befo
             assert "gris" in shown
             assert "mean-color" not in shown
             assert asked(client, "/page-2", body, "new").status_code == 200
-            assert answered(client, "/page-2", "new")["output"]["data"][0]["label"] == "bleu"
+            assert classes_in(answered(client, "/page-2", "new")["output"]["data"][0])[0] == "bleu"
             refused = asked(client, "/page-1", body, "late")
             assert (refused.status_code, refused.headers["content-type"]) == (409, "application/problem+json")
             assert refused.json()["detail"] == "The model was replaced since this page was opened. Reload the page."
@@ -224,21 +224,21 @@ def test_the_page_follows_and_what_was_asked_before_is_answered_by_the_file_befo
 
             assert gone() is not None
             Patient.go_on.set()
-            assert completed(stream)["output"]["data"][0]["label"] == "blue"
+            assert classes_in(completed(stream)["output"]["data"][0])[0] == "blue"
             until(lambda: gone() is None)  # with the last of its requests
         assert client.get(waiting).status_code == 409
         assert client.get("/page-1/theme.css").status_code == 200  # as all versions have it
 
 
 def test_who_comes_for_an_answer_after_the_file_was_replaced_gets_it(
-    path: Path, french: bytes, pictures, monkeypatch
+    classes_in, path: Path, french: bytes, pictures, monkeypatch
 ) -> None:
     monkeypatch.setattr(pages, "_GAP_SECONDS", 30.0)
     with watched(path, page=True) as (url, served), httpx.Client(base_url=url, timeout=30) as client:
         assert asked(client, "/page-1", encode_png(pictures("blue")), "old").status_code == 200
         put(path, french)
         until(lambda: served.now.version == "2")
-        assert answered(client, "/page-1", "old")["output"]["data"][0]["label"] == "blue"
+        assert classes_in(answered(client, "/page-1", "old")["output"]["data"][0])[0] == "blue"
 
 
 def test_a_fault_while_a_file_is_loaded_is_told_and_the_next_one_is_taken(path: Path, english, french, caplog) -> None:
@@ -281,7 +281,9 @@ def test_a_request_that_never_ends_does_not_keep_the_file_before_for_ever(
             until(lambda: gone() is None)
 
 
-def test_pages_of_several_watched_models_behind_a_proxy(path: Path, model_path: Path, french, pictures) -> None:
+def test_pages_of_several_watched_models_behind_a_proxy(
+    classes_in, path: Path, model_path: Path, french, pictures
+) -> None:
     body, watch = encode_png(pictures("blue")), Watch(path, lambda: Classifier(path, provider="cpu"))
     models = [
         Served("other", Loaded(Classifier(model_path, provider="cpu"))),
@@ -298,7 +300,7 @@ def test_pages_of_several_watched_models_behind_a_proxy(path: Path, model_path: 
             page = f"{proxied}/models/colours/page-2"
             assert client.get(f"{page}/theme.css").status_code == 200
             assert asked(client, page, body, "new").status_code == 200
-            assert answered(client, page, "new")["output"]["data"][0]["label"] == "bleu"
+            assert classes_in(answered(client, page, "new")["output"]["data"][0])[0] == "bleu"
             assert client.get(f"{proxied}/models/other/theme.css").status_code == 200
         assert (
             client.get("/models/colours/page-1/", follow_redirects=False).headers["location"]

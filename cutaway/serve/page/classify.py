@@ -51,7 +51,12 @@ def classify_tab(asking: Asking, gallery: Gallery) -> gr.Image:
             if gallery:
                 show_gallery(asking, gallery, picture)
         with gr.Column(min_width=280):
-            label = gr.Label(label="Most probable classes", num_top_classes=min(NUM_SHOWN, len(names)), elem_id="label")
+            # Where there are heat-maps, what is said of them names the top class to a screen reader.
+            label = gr.HTML(
+                figures.no_classes(),
+                js_on_load=None if explains else 'element.setAttribute("aria-live", "polite");',
+                elem_id="label",
+            )
             seen = gr.HTML(figures.nothing_seen(), elem_id="seen")
     with gr.Column(visible=explains, elem_id="why"):
         gr.HTML(figures.how_to_read(classifier.metadata), elem_id="how-to-read")
@@ -76,7 +81,7 @@ def classify_tab(asking: Asking, gallery: Gallery) -> gr.Image:
             elem_id="explanation",
         )
 
-    blank: tuple[Any, ...] = ({}, figures.no_explanation(), figures.nothing_seen())
+    blank: tuple[Any, ...] = (figures.no_classes(), figures.no_explanation(), figures.nothing_seen())
 
     async def classify(path: Path | None, class_index: int | None, other_index: int | None) -> tuple[Any, ...]:
         if path is None:
@@ -87,7 +92,7 @@ def classify_tab(asking: Asking, gallery: Gallery) -> gr.Image:
             return await asking.in_turn(_answer, asking, gallery, path, target, other)
         except CutawayError as error:
             toast(error)
-            return {}, figures.no_explanation(), failure(error)
+            return figures.no_classes(), figures.no_explanation(), failure(error)
 
     for trigger in (picture.change, chosen.change, compared.change):
         trigger(
@@ -111,9 +116,8 @@ def _answer(asking: Asking, gallery: Gallery, path: Path, target: int, other: in
     predictions = [prediction]
     if classifier.metadata.explains and (index := _compared(prediction, other)) is not None:
         predictions += classifier([image], class_index=index)
-    names = unique_names(classifier.classes)
     return (
-        {names[score.index]: score.probability for score in prediction.top},
+        figures.most_probable(prediction, unique_names(classifier.classes)),
         figures.explanation(predictions, image, classifier.metadata.preprocessing),
         verdict(gallery.example(path), prediction) + figures.seen(prediction, image, classifier.device),
     )

@@ -29,6 +29,31 @@ def hint() -> str:
     )
 
 
+def no_classes() -> str:
+    """In place of the classes, before there is a picture."""
+    return _classes('<div class="cw-empty">The answer will be shown here.</div>')
+
+
+def most_probable(prediction: Prediction, names: Sequence[str]) -> str:
+    """The first classes with their probabilities as bars, the most probable one large.
+
+    Args:
+        prediction: Of the picture.
+        names: Of all classes, no two alike.
+    """
+    rows = "".join(
+        f'<li><span class="cw-label">{class_name(names[score.index])}</span>'
+        f'<span class="cw-probability">{percent(score.probability)}</span>'
+        f'<span class="cw-track"><span class="cw-bar" style="--cw-share: {score.probability:.4f}"></span></span></li>'
+        for score in prediction.top
+    )
+    return _classes(f'<ol class="cw-classes" aria-labelledby="label-title">{rows}</ol>')
+
+
+def _classes(body: str) -> str:
+    return f'<h2 class="cw-subheading" id="label-title">Most probable classes</h2>{body}'
+
+
 def how_to_read(metadata: Metadata) -> str:
     """Above the heat-map."""
     return (
