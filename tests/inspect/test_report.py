@@ -23,8 +23,11 @@ from cutaway.datasets import Split
 from cutaway.errors import InspectionError, NetworkError
 from cutaway.inspect.event_files import EventFiles
 from cutaway.inspect.faithfulness import MethodComparison
+from cutaway.inspect.layer_rendering import memory_sentence
+from cutaway.inspect.layers import training_memory
 from cutaway.inspect.report import (
     SECTIONS,
+    Other,
     Report,
     Section,
     render_report,
@@ -281,6 +284,39 @@ def test_parts_of_the_data_are_scored_by_the_columns_that_tell_something(tmp_pat
     assert not plain.sections
 
 
+def test_what_another_network_recognises_is_told_and_drawn(tmp_path: Path) -> None:
+    net, samples = network(), split()
+    own = answers(net, samples)
+    right = own.logits.argmax(1) == own.labels
+    # Right wherever this one is wrong, but for the last picture, and the other way round.
+    tops = torch.where(right, (own.labels + 1) % 4, own.labels)
+    tops[-1] = own.logits[-1].argmax()
+    theirs = SimpleNamespace(logits=5 * torch.eye(4)[tops], labels=own.labels)
+    given = {"title": "x", "sections": ["comparison"]}
+    told = report_on(net, PREPROCESSING, CLASSES, samples, own, against=Other("<b>old</b>", theirs, learned=3), **given)
+    found = told["comparison"]["comparison"]
+    assert set(found.mended) == set(right[:-1].nonzero()[:, 0].tolist())
+    assert set(found.broken) == set((~right[:-1]).nonzero()[:, 0].tolist())
+    text = " ".join(Reader(render_report(told)).text.split())
+    assert "by another network, <b>old</b>: it recognises" in text
+    assert f"rightwrong{len(found.broken)} wrongright{len(found.mended)}" in text
+    assert "3 of the pictures are among those that the other one learned" in text
+    assert render_report(told).count("data:image/png") == 2
+    with EventFiles(tmp_path, step=3) as events:
+        write_events(events, told)
+    (file,) = tmp_path.iterdir()
+    assert all(f"inspect/{name} against another".encode() in file.read_bytes() for name in ("broken", "mended"))
+    assert not report_on(net, PREPROCESSING, CLASSES, samples, own, **given).sections
+
+
+def test_what_training_takes_stands_below_the_layers() -> None:
+    net, samples = network(), split()
+    memory = training_memory(net, (1, 16, 16), 8, optimizer=torch.optim.Adam)
+    given = {"title": "x", "sections": ["layers"]}
+    told = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), memory=memory, **given)
+    assert memory_sentence(memory) in Reader(render_report(told)).text
+
+
 def test_the_command_s_help_names_every_section() -> None:
     source = Path(report_command.__file__).read_text(encoding="utf-8")
     described = source[source.index("Only these") :].split('"""')[0].rpartition(":")[2]
@@ -294,7 +330,10 @@ def test_its_figures_go_to_tensorboard(tmp_path: Path) -> None:
     found.Reload()
     tags = found.Tags()
     assert {"inspect/confusion", "inspect/first kernels", "inspect feature maps/2"} <= set(tags["images"])
-    assert {"inspect/faithfulness", "inspect/sanity"} <= set(tags["images"])
+    assert {"inspect/faithfulness", "inspect/sanity", "inspect/calibration"} <= set(tags["images"])
+    assert {"inspect/embedding", "inspect/channels"} <= set(tags["images"])
+    overlays = [one for view in gathered()["samples"]["views"] for one in view.explanations if one.overlay is not None]
+    assert sum(tag.startswith("inspect pictures/") and " for " in tag for tag in tags["images"]) == len(overlays) > 12
     assert sum(tag.startswith("inspect pictures/") and " for " not in tag for tag in tags["images"]) == 12
     assert [tag for tag in tags["histograms"] if tag.startswith("inspect weights")] == [
         "inspect weights/0/weight",

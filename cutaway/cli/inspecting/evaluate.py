@@ -16,12 +16,7 @@ from cutaway.cli.terminal import bars, say, say_json
 from cutaway.errors import DataError
 
 if TYPE_CHECKING:
-    import torch
-
-    from cutaway.checkpoints import Restored
     from cutaway.datasets import Dataset, Split
-    from cutaway.evaluation import Evaluation
-    from cutaway.preprocessing import Preprocessing
 
 
 @dataclass(frozen=True)
@@ -64,12 +59,12 @@ def run_evaluate(arguments: Sequence[str]) -> None:
         raise DataError("--batch-size must be 1 at least, and --workers 0.")
     require_folder(options.out)
     from cutaway.cli.inspecting import evaluation_files, evaluation_tables
-    from cutaway.cli.inspecting.evaluated import Against, Evaluated
+    from cutaway.cli.inspecting.comparing import compared, in_memory
+    from cutaway.cli.inspecting.evaluated import Evaluated
     from cutaway.cli.run_data import data_of
     from cutaway.devices import choose_device
     from cutaway.inspect.assessment import assess
     from cutaway.inspect.canvas import legible
-    from cutaway.inspect.comparison import compare_answers, in_order_of
 
     device = choose_device(options.device)
     restored = options.reading.restore(options.reference)
@@ -78,7 +73,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     split = _split(dataset, options.split)
     assessment = assess(
         restored.network.to(device),
-        _in_memory(dataset, split, restored.preprocessing),
+        in_memory(dataset, split, restored.preprocessing),
         restored.preprocessing,
         restored.classes,
         shown=split,
@@ -92,13 +87,15 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     )
     evaluated = Evaluated(str(restored.path), dataset.name, restored.preprocessing, assessment)
     if other is not None:
-        theirs = _answers_of(other, dataset, split, options, device)
-        theirs = replace(theirs, logits=in_order_of(theirs.logits, other.classes, restored.classes))
-        against = Against(
-            str(other.path),
-            theirs,
-            compare_answers(theirs, assessment.answers),
-            _num_learned(other, split),
+        against = compared(
+            other,
+            restored,
+            dataset,
+            split,
+            assessment.answers,
+            device=device,
+            batch_size=options.batch_size,
+            workers=options.workers,
         )
         evaluated = replace(evaluated, against=against)
     written = evaluation_files.write_all(evaluated, options.out)
@@ -118,41 +115,6 @@ def run_evaluate(arguments: Sequence[str]) -> None:
             say(f"No installed font can write {unwritten} of the names: figures show their numbers in classes.csv.")
 
 
-def _answers_of(
-    other: Restored, dataset: Dataset, split: Split, options: EvaluateOptions, device: torch.device
-) -> Evaluation:
-    from cutaway.evaluation import evaluate
-
-    prepared = _in_memory(dataset, split, other.preprocessing)
-    return evaluate(
-        other.network.to(device),
-        prepared,
-        other.preprocessing,
-        device=device,
-        batch_size=options.batch_size,
-        workers=options.workers,
-        track=bars,
-    )
-
-
-def _num_learned(other: Restored, split: Split) -> int | None:
-    """How many samples of a split stand in the training split of another bundle; None where nothing can tell."""
-    from cutaway.cli.run_data import data_of
-    from cutaway.datasets.duplicates import content_hashes
-
-    try:
-        train = data_of(other, track=bars).train
-    except DataError:
-        return None
-    if split.paths is not None and train.paths is not None:
-        learned = {path.resolve() for path in train.paths}
-        return sum(path.resolve() in learned for path in split.paths)
-    if split.paths is not None or train.paths is not None or split.prepared or train.prepared:
-        return None
-    hashes = set(content_hashes(train))
-    return sum(content in hashes for content in content_hashes(split))
-
-
 def _split(dataset: Dataset, asked: str | None) -> Split:
     from cutaway.cli.run_data import tell_validation
     from cutaway.datasets import SPLITS, joined
@@ -167,13 +129,3 @@ def _split(dataset: Dataset, asked: str | None) -> Split:
     if asked is None and split is dataset.valid:
         tell_validation()
     return split
-
-
-def _in_memory(dataset: Dataset, split: Split, preprocessing: Preprocessing) -> Split:
-    """The split decoded once, where it fits."""
-    from cutaway.datasets import into_memory
-
-    in_memory = split.paths is None
-    return into_memory(
-        replace(dataset, test=split, in_memory=in_memory), preprocessing, names=("test",), track=bars
-    ).test

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 
 from cutaway.cli.inspecting.evaluated import Against, Evaluated
-from cutaway.evaluation import Evaluation
 from cutaway.inspect.calibration_figures import draw_calibration
 from cutaway.inspect.canvas import png
 from cutaway.inspect.confusion_figures import draw_confusion
 from cutaway.inspect.embedding_figures import draw_embedding
+from cutaway.inspect.flip_figures import draw_flips
 from cutaway.inspect.mistakes import seen_picture
-from cutaway.inspect.sheets import Tile, class_text, draw_confusions, draw_mistakes, draw_tiles
+from cutaway.inspect.sheets import draw_confusions, draw_mistakes
 from cutaway.inspect.slice_figures import draw_slices
 from cutaway.preprocessing.spec import Pixels
-
-MOST_FLIPS = 24
 
 
 def figures(evaluated: Evaluated) -> Iterator[tuple[str, bytes]]:
@@ -44,32 +42,22 @@ def figures(evaluated: Evaluated) -> Iterator[tuple[str, bytes]]:
 
 
 def _flips(evaluated: Evaluated, against: Against) -> Iterator[tuple[str, bytes]]:
-    found, classes = evaluated.assessment, evaluated.assessment.scores.classes
+    found = evaluated.assessment
     kinds = {
         "broken": (against.comparison.broken, "recognised by the other one, and not by this one"),
         "mended": (against.comparison.mended, "recognised by this one, and not by the other one"),
     }
     for name, (indices, said) in kinds.items():
-        if not indices:
-            continue
-        tiles = [
-            Tile(
-                (_picture(evaluated, index),),
-                (
-                    f"is {class_text(classes, int(found.answers.labels[index]))}",
-                    f"other {_answer(against.answers, classes, index)}",
-                    f"this {_answer(found.answers, classes, index)}",
-                ),
+        if indices:
+            figure = draw_flips(
+                indices,
+                found.answers,
+                against.answers,
+                found.scores.classes,
+                lambda index: _picture(evaluated, index),
+                said=said,
             )
-            for index in indices[:MOST_FLIPS]
-        ]
-        count = f"{len(indices):,}" if len(tiles) == len(indices) else f"{len(tiles)} of {len(indices):,}"
-        yield f"{name}.png", png(draw_tiles(tiles, title=f"{count} pictures {said}"))
-
-
-def _answer(answers: Evaluation, classes: Sequence[str], index: int) -> str:
-    top = int(answers.predictions[index])
-    return f"{float(answers.probabilities[index, top]):.0%}: {class_text(classes, top)}"
+            yield f"{name}.png", png(figure)
 
 
 def _picture(evaluated: Evaluated, index: int) -> Pixels:

@@ -215,6 +215,16 @@ def _memory(
     return memory, [memory_sentence(memory)]
 
 
+def training_memory_of(restored: Restored) -> TrainingMemory | None:
+    """What training a bundle's network takes, as its run trained it; None where that is not known."""
+    from cutaway.hooks import untouched
+
+    # Frozen parameters are frozen for the count alone.
+    with untouched(restored.network):
+        making = _optimizer_of(restored.network, restored, None)
+        return _memory(restored.network, restored.spec.input_shape, _batch_size_of(restored), making)[0]
+
+
 def _optimizer_of(network: nn.Module, restored: Restored | None, name: Optimizer | None) -> Making:
     """What makes an optimizer as a bundle's run had it, or another one; parameters that it left alone are frozen."""
     import torch

@@ -19,6 +19,8 @@ from cutaway.errors import BundleError, SettingsError
 if TYPE_CHECKING:
     from cutaway.checkpoints import Restored, Run
     from cutaway.datasets import Dataset
+    from cutaway.evaluation import Evaluation
+    from cutaway.inspect.report import Other
     from cutaway.inspect.run_histories import Moment
 
 _MOST_BUNDLES = 40
@@ -35,11 +37,13 @@ class ReportOptions:
     data: str | None = None
     """Pictures to evaluate on, in place of the run's own data."""
     sections: list[str] | None = None
-    """Only these, in the report's order: samples trust scores calibration slices embedding curves augmented layers
-    kernels features channels weights history settings environment."""
+    """Only these, in the report's order: samples trust scores calibration slices comparison embedding curves
+    augmented layers kernels features channels weights history settings environment."""
     slice_by: list[str] | None = None
     """Columns of the pictures to score the parts of: folder, or those of a CSV list; by default every one that makes
     a few."""
+    against: str | None = None
+    """Another bundle or run, to show which pictures it recognises and this one does not, and the other way."""
     tensorboard: bool = False
     """Write the figures and the network's graph into the run's TensorBoard events too."""
     reading: Reading = field(default_factory=ReadingOptions)
@@ -62,6 +66,7 @@ def run_report(arguments: Sequence[str]) -> None:
         dataset,
         out,
         slice_by=options.slice_by,
+        against=None if options.against is None else options.reading.restore(options.against),
         sections=options.sections,
         tensorboard=options.tensorboard,
     )
@@ -74,6 +79,7 @@ def write_html(
     out: Path,
     *,
     slice_by: Sequence[str] | None = None,
+    against: Restored | None = None,
     sections: Sequence[str] | None = None,
     tensorboard: bool = False,
 ) -> str:
@@ -81,6 +87,7 @@ def write_html(
     import torch
 
     from cutaway.checkpoints import Run
+    from cutaway.cli.inspecting.layers import training_memory_of
     from cutaway.cli.run_data import tell_validation
     from cutaway.datasets import into_memory
     from cutaway.evaluation import evaluate
@@ -106,6 +113,8 @@ def write_html(
         augmented=augmented,
         history=history,
         slice_by=slice_by,
+        against=None if against is None else _other(against, restored, dataset, split, answers),
+        memory=training_memory_of(restored),
         sections=sections,
         track=bars,
     )
@@ -116,6 +125,17 @@ def write_html(
             why = events.graph(restored.network, torch.zeros(1, *restored.spec.input_shape))
         written += f"\nits figures in TensorBoard: tensorboard --logdir {run.path}" + (f"\n{why}" if why else "")
     return written
+
+
+def _other(other: Restored, restored: Restored, dataset: Dataset, split: str, answers: Evaluation) -> Other:
+    """Another bundle's answers, under a name without the path of any machine."""
+    from cutaway.cli.inspecting.comparing import compared
+    from cutaway.inspect.report import Other
+
+    found = compared(other, restored, dataset, dataset.split(split), answers)
+    progress = other.manifest.progress
+    name = f"{other.spec.name} of epoch {progress.epoch}, step {progress.step}, bundle {other.manifest.digest()[:12]}"
+    return Other(name, found.answers, found.learned)
 
 
 def _history(restored: Restored, run: Run) -> Sequence[Moment]:

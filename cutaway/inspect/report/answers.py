@@ -1,4 +1,4 @@
-"""Sections on how well the network tells the classes apart: confusion, calibration, the map of its features."""
+"""Sections on how well the network tells the classes apart: confusion, calibration, features, another network."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from cutaway.inspect.calibration import measure_calibration
 from cutaway.inspect.calibration_figures import draw_calibration
 from cutaway.inspect.canvas import pixels
 from cutaway.inspect.classwise import Confusion
+from cutaway.inspect.comparison import compare_answers
 from cutaway.inspect.embedding import embed, penultimate_features
 from cutaway.inspect.embedding_figures import draw_embedding
+from cutaway.inspect.flip_figures import draw_flips
 from cutaway.inspect.report.subject import Subject
 from cutaway.inspect.slice_figures import draw_slices
 from cutaway.inspect.slices import Slices, column_of, slice_scores
@@ -61,6 +63,30 @@ def gather_slices(subject: Subject) -> Mapping[str, Any] | None:
     else:
         found = [slices for column in subject.samples.columns for slices in _telling(subject, column)][:MOST_COLUMNS]
     return {"slices": found, "figures": [pixels(draw_slices(one)) for one in found]} if found else None
+
+
+def gather_comparison(subject: Subject) -> Mapping[str, Any] | None:
+    """Which answers are others than those of another network; left out where there is none."""
+    other = subject.against
+    if other is None:
+        return None
+    found = compare_answers(other.answers, subject.answers)
+    kinds = (
+        ("broken", found.broken, "recognised by the other one, and not by this one"),
+        ("mended", found.mended, "recognised by this one, and not by the other one"),
+    )
+    return {
+        "name": other.name,
+        "learned": other.learned,
+        "comparison": found,
+        "figures": {
+            kind: pixels(
+                draw_flips(indices, subject.answers, other.answers, subject.classes, subject.picture, said=said)
+            )
+            for kind, indices, said in kinds
+            if indices
+        },
+    }
 
 
 def gather_embedding(subject: Subject) -> Mapping[str, Any] | None:

@@ -29,6 +29,9 @@ def write_events(events: EventFiles, report: Report) -> None:
     if "slices" in report:
         for found, figure in zip(report["slices"]["slices"], report["slices"]["figures"], strict=True):
             events.picture(f"inspect slices/{found.column}", figure)
+    if "comparison" in report:
+        for kind, figure in report["comparison"]["figures"].items():
+            events.picture(f"inspect/{kind} against another network", figure)
     if "trust" in report:
         for name, key in (("faithfulness", "comparison"), ("sanity", "sanity")):
             if report["trust"][key] is not None:

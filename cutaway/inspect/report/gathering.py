@@ -14,10 +14,11 @@ from cutaway.errors import InspectionError
 from cutaway.inspect.classwise import Answers, ClassScores
 from cutaway.inspect.intervals import wilson
 from cutaway.inspect.layer_rendering import byte_count, count
+from cutaway.inspect.layers import TrainingMemory
 from cutaway.inspect.report import answers as answering
 from cutaway.inspect.report import channels_seen, decisions, structure, training, trust
 from cutaway.inspect.report.document import Report, Section
-from cutaway.inspect.report.subject import Subject
+from cutaway.inspect.report.subject import Other, Subject
 from cutaway.inspect.run_histories import Moment
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.progress import Track, silent
@@ -37,6 +38,7 @@ SECTIONS: Mapping[str, SectionKind] = {
     "scores": SectionKind("Classes", answering.gather_scores),
     "calibration": SectionKind("How sure it is", answering.gather_calibration),
     "slices": SectionKind("Parts of the data", answering.gather_slices),
+    "comparison": SectionKind("Against another network", answering.gather_comparison),
     "embedding": SectionKind("How it sees the classes", answering.gather_embedding),
     "curves": SectionKind("Training", training.gather_curves),
     "augmented": SectionKind("Augmentation", training.gather_augmented),
@@ -51,7 +53,7 @@ SECTIONS: Mapping[str, SectionKind] = {
 }
 
 # A diverged network has none that mean anything.
-NEED_ANSWERS = frozenset({"samples", "trust", "scores", "calibration", "slices", "embedding"})
+NEED_ANSWERS = frozenset({"samples", "trust", "scores", "calibration", "slices", "comparison", "embedding"})
 
 
 def report_of_bundle(
@@ -67,6 +69,8 @@ def report_of_bundle(
     right: int = 10,
     wrong: int = 9,
     slice_by: Sequence[str] | None = None,
+    against: Other | None = None,
+    memory: TrainingMemory | None = None,
     target_layer: str | None = None,
     sections: Collection[str] | None = None,
     track: Track = silent,
@@ -85,6 +89,8 @@ def report_of_bundle(
         right: How many recognised pictures to explain.
         wrong: How many of the most confident mistakes to explain.
         slice_by: Columns of the split to score the parts of; every column that makes a few if None.
+        against: Another network over the same samples, to tell which answers flipped.
+        memory: What training it takes.
         target_layer: Where to read class activation maps; the default of the network if None.
         sections: See `report_on`.
         track: Shows progress.
@@ -111,6 +117,8 @@ def report_of_bundle(
         right=right,
         wrong=wrong,
         slice_by=slice_by,
+        against=against,
+        memory=memory,
         target_layer=target_layer,
         sections=sections,
         track=track,
@@ -134,6 +142,8 @@ def report_on(
     right: int = 10,
     wrong: int = 9,
     slice_by: Sequence[str] | None = None,
+    against: Other | None = None,
+    memory: TrainingMemory | None = None,
     target_layer: str | None = None,
     sections: Collection[str] | None = None,
     track: Track = silent,
@@ -158,6 +168,8 @@ def report_on(
         right: How many recognised pictures to explain.
         wrong: How many of the most confident mistakes to explain.
         slice_by: Columns of the split to score the parts of; every column that makes a few if None.
+        against: Another network over the same samples, to tell which answers flipped.
+        memory: What training it takes.
         target_layer: Where to read class activation maps; the default of the network if None.
         sections: Keys of `SECTIONS`; all of them if None. Those that there is nothing to show of are left out.
         track: Shows progress.
@@ -182,6 +194,8 @@ def report_on(
         right=right,
         wrong=wrong,
         slice_by=slice_by,
+        against=against,
+        memory=memory,
         layer=target_layer,
         track=track,
     )

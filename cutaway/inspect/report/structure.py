@@ -83,6 +83,7 @@ def gather_layers(subject: Subject) -> Mapping[str, Any]:
         "rows": rows,
         "totals": layer_rendering.display_totals(subject.table),
         "open": len(rows) <= MOST_OPEN_ROWS,
+        "memory": None if subject.memory is None else layer_rendering.memory_sentence(subject.memory),
     }
 
 

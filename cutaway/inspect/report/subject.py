@@ -15,11 +15,26 @@ from cutaway.datasets import Split
 from cutaway.errors import NetworkError
 from cutaway.inspect.attribution.subject import prepared
 from cutaway.inspect.classwise import Answers, ClassScores, class_scores, telling_samples
-from cutaway.inspect.layers import LayerTable, layer_table
+from cutaway.inspect.layers import LayerTable, TrainingMemory, layer_table
 from cutaway.inspect.run_histories import Moment
 from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.progress import Track, silent
+
+
+@dataclass(frozen=True)
+class Other:
+    """Another network, to hold the one of the report against.
+
+    Attributes:
+        name: What to call it.
+        answers: Its logits and labels over the same samples, with the classes in the order of the report's.
+        learned: How many of the samples it was trained on; None where that cannot be told.
+    """
+
+    name: str
+    answers: Answers
+    learned: int | None = None
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class Subject:
         right: How many recognised pictures to explain.
         wrong: How many of the most confident mistakes to explain.
         slice_by: Columns of the samples to score the parts of; every column that makes a few if None.
+        against: Another network over the same samples.
+        memory: What training it takes.
         layer: Where to read class activation maps; the default of the network if None.
         track: Shows progress.
     """
@@ -57,6 +74,8 @@ class Subject:
     right: int = 10
     wrong: int = 9
     slice_by: Sequence[str] | None = None
+    against: Other | None = None
+    memory: TrainingMemory | None = None
     layer: str | None = None
     track: Track = silent
 
