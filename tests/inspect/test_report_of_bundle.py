@@ -151,3 +151,17 @@ def test_weights_over_the_run_are_drawn_where_it_has_several_bundles(tmp_path: P
     (file,) = tmp_path.iterdir()
     assert all(f"inspect/{name} over the run".encode() in file.read_bytes() for name in ("weights", "updates"))
     assert "history" not in report_of_bundle(restored(), dataset(True), ANSWERS, history=moments[:2], **asked)
+
+
+def test_of_a_run_with_one_or_two_bundles_the_last_step_is_drawn(tmp_path: Path) -> None:
+    parameters = {name: value.detach() for name, value in restored().network.named_parameters()}
+    steps = update_ratios(parameters, {name: 1.001 * value for name, value in parameters.items()}, steps=1)
+    last = Moment(Path("step-8"), 8, 0.1, (), (), steps)
+    told = report_of_bundle(restored(), dataset(True), ANSWERS, history=[last], sections=["history"])
+    text = " ".join(render_report(told).split())
+    assert "How far the last step moved the weights of each layer" in text
+    assert text.count("data:image/png") == 1
+    with EventFiles(tmp_path, step=8) as events:
+        write_events(events, told)
+    (file,) = tmp_path.iterdir()
+    assert b"inspect/updates in the last step" in file.read_bytes()

@@ -145,7 +145,7 @@ def _history(restored: Restored, run: Run) -> Sequence[Moment]:
     names = [name for name, _ in restored.network.named_parameters()]
     try:
         bundles = run.bundles(on_damage=lambda error: complain(f"Left out: {error.message}"))
-        return run_history(bundles[-_MOST_BUNDLES:], names, track=bars) if len(bundles) > 1 else ()
+        return run_history(bundles[-_MOST_BUNDLES:], names, track=bars) if bundles else ()
     except BundleError as error:
         complain(f"The report has no section on weights over the run: {error.message}")
         return ()

@@ -40,6 +40,8 @@ def write_events(events: EventFiles, report: Report) -> None:
         for name in ("weights", "updates"):
             if report["history"][name] is not None:
                 events.picture(f"inspect/{name} over the run", report["history"][name])
+        if report["history"]["last_step"] is not None:
+            events.picture("inspect/updates in the last step", report["history"]["last_step"])
     if "channels" in report and report["channels"]["figure"] is not None:
         events.picture("inspect/channels", report["channels"]["figure"])
     if "kernels" in report:

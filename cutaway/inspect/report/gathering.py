@@ -47,7 +47,7 @@ SECTIONS: Mapping[str, SectionKind] = {
     "features": SectionKind("Feature maps", structure.gather_features),
     "channels": SectionKind("Channels", channels_seen.gather),
     "weights": SectionKind("Weights, gradients, activations", structure.gather_weights),
-    "history": SectionKind("Weights over the run", structure.gather_history),
+    "history": SectionKind("Weights and updates over the run", structure.gather_history),
     "settings": SectionKind("Settings", training.gather_settings),
     "environment": SectionKind("Environment", training.gather_environment),
 }

@@ -12,13 +12,14 @@ from cutaway.errors import InspectionError
 from cutaway.inspect import layer_rendering
 from cutaway.inspect.canvas import pixels
 from cutaway.inspect.features import FeatureMaps, feature_maps
-from cutaway.inspect.histogram_figures import draw_updates_over_time, draw_weights_over_time
+from cutaway.inspect.histogram_figures import draw_updates, draw_updates_over_time, draw_weights_over_time
 from cutaway.inspect.histogram_findings import findings
 from cutaway.inspect.histograms import Histogram, bias_histograms, weight_histograms
 from cutaway.inspect.kernels import Kernels, first_kernels
 from cutaway.inspect.passes import activation_histograms, loss_gradient_histograms
 from cutaway.inspect.report.document import data_uri
 from cutaway.inspect.report.subject import Subject
+from cutaway.inspect.run_histories import Moment
 from cutaway.inspect.tiles import Scale, fitted, kernel_tiles, map_tile, scale_of
 
 MOST_MAPS, MOST_KERNELS, MOST_HISTOGRAMS, MOST_OPEN_ROWS, MOST_OVER_TIME = 16, 64, 48, 60, 24
@@ -137,13 +138,27 @@ def gather_weights(subject: Subject) -> Mapping[str, Any] | None:
 
 
 def gather_history(subject: Subject) -> Mapping[str, Any] | None:
-    """How weights and updates develop from bundle to bundle."""
+    """How weights and updates develop from bundle to bundle; of fewer than three bundles, the last step alone."""
     if len(subject.history) < 3:  # two are no course
-        return None
+        return _last_step(subject.history[-1]) if subject.history else None
     is_moving = any(moment.updates for moment in subject.history)
     return {
         "weights": pixels(draw_weights_over_time(subject.history, limit=MOST_OVER_TIME)),
         "updates": pixels(draw_updates_over_time(subject.history, limit=MOST_OVER_TIME)) if is_moving else None,
+        "last_step": None,
+    }
+
+
+def _last_step(moment: Moment) -> Mapping[str, Any] | None:
+    """How far the last step moved each parameter, for a run that kept too few bundles to follow it through."""
+    if not moment.last_step:
+        return None
+    rate = "" if moment.lr is None else f", learning rate {moment.lr:.3g}"
+    title = f"Updates in step {moment.step}{rate}"
+    return {
+        "weights": None,
+        "updates": None,
+        "last_step": pixels(draw_updates(moment.last_step, title=title, limit=MOST_HISTOGRAMS)),
     }
 
 
