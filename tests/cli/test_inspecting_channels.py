@@ -40,6 +40,8 @@ def test_wrong_names_are_told_in_words(capsys) -> None:
     assert main([*words, "--channels", "999"]) == 1
     assert "no channel 999" in capsys.readouterr().err
     assert main([*words, "--top", "-1"]) == 1
+    assert main([*words, "--device", "cuda:99"]) == 1
+    assert "no device 'cuda:99'" in capsys.readouterr().err
     assert not Path("channels").exists()
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 from cutaway.checkpoints import restore
 from cutaway.cli import main
 from cutaway.inspect import feature_maps
+from cutaway.inspect.figures import draw_feature_maps, png
 
 
 @pytest.fixture
@@ -36,6 +37,8 @@ def test_sheets_of_several_pictures_lie_in_a_folder_each(capsys) -> None:
     variance = found.variance[0]
     assert first["channels"] == variance.argsort(descending=True)[:3].tolist()
     assert first["variance"] == pytest.approx(variance.sort(descending=True).values[:3].tolist())
+    drawn = png(draw_feature_maps(found, limit=3, rank="variance", scaled="map"))
+    assert Path(first["sheet"]).read_bytes() == drawn
 
 
 @pytest.mark.usefixtures("pictures")
@@ -60,3 +63,9 @@ def test_kernels_of_the_first_and_of_a_named_convolution(capsys) -> None:
     assert Path("x/two.png").is_file()
     assert main(["inspect", "kernels", "run", "--layer", "fc1"]) == 1
     assert "There are conv1, conv2" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("pictures")
+def test_a_device_that_is_not_there_is_told(capsys) -> None:
+    assert main(["inspect", "features", "run", "--images", "a.png", "--device", "cuda:99"]) == 1
+    assert "no device 'cuda:99'" in capsys.readouterr().err

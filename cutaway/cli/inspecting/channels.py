@@ -44,6 +44,8 @@ class ChannelsOptions:
     """Directory for the sheets, one a layer."""
     batch_size: int = 64
     """Pictures at a time."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
     json: bool = False
     """Print JSON."""
     reading: Reading = field(default_factory=ReadingOptions)
@@ -60,10 +62,13 @@ def run_channels(arguments: Sequence[str]) -> None:
     from cutaway.batches import Feed
     from cutaway.cli.run_data import data_of
     from cutaway.datasets.split import SPLITS
+    from cutaway.devices import choose_device
     from cutaway.inspect.channels import channel_activity
     from cutaway.inspect.mistakes import seen_picture
 
+    device = choose_device(options.device)
     restored = options.reading.restore(options.reference)
+    restored.network.to(device)
     dataset = data_of(restored, options.data, track=bars)
     name = options.split or ("test" if len(dataset.test) else "valid")
     splits = [split for split in map(dataset.split, SPLITS if name == "all" else [name]) if len(split)]

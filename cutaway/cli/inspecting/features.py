@@ -42,6 +42,8 @@ class FeaturesOptions:
     """One scale for all channels of a layer, or one for each."""
     limit: int = 32
     """Draw so many channels of each layer."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
     json: bool = False
     """Print JSON: which channels are on which sheet, and how strong they are."""
     reading: Reading = field(default_factory=ReadingOptions)
@@ -53,7 +55,11 @@ def run_features(arguments: Sequence[str]) -> None:
     if options.limit < 1:
         raise SettingsError(f"--limit must be at least 1, not {options.limit}.")
     require_folder(options.out)
+    from cutaway.devices import choose_device
+
+    device = choose_device(options.device)
     restored = options.reading.restore(options.reference)
+    restored.network.to(device)
     files = picture_files(options.images)
     names = names_of(files) if len(files) > 1 else [""]
     refuse_overwriting(files, names, options.out)
