@@ -407,6 +407,17 @@ def test_dead_channels_are_named() -> None:
     assert "dead" in Reader(render_report(found)).text
 
 
+def test_saturated_channels_are_named_with_their_share() -> None:
+    net, samples = network(), split()
+    net[2] = nn.Sigmoid()
+    with torch.no_grad():
+        net[1].bias[3] = 90
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x", sections=["channels"])
+    (odd,) = found["channels"]["odd"]
+    assert odd.saturated == "1: 3 (100%)"
+    assert "1: 3 (100%)" in Reader(render_report(found)).text
+
+
 def test_a_report_of_photos_stays_small() -> None:
     photo = astronaut()[:224, :224]
     explanations = tuple(Explanation(name, 0.5, photo) for name in ("a", "b"))

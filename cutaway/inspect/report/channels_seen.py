@@ -42,7 +42,9 @@ def gather(subject: Subject) -> Mapping[str, Any] | None:
     except (InspectionError, NetworkError):
         return None  # a network without an activation that has channels
     layers = [
-        LayerChannels(one.layer, one.num_channels, _named(one.dead), _named(one.constant), _named(one.saturated))
+        LayerChannels(
+            one.layer, one.num_channels, _named(one.dead), _named(one.constant), _named(one.saturated, one.flat)
+        )
         for one in found
     ]
     odd = [one for one in layers if one.dead or one.constant or one.saturated]
@@ -67,9 +69,11 @@ def _batches(subject: Subject, indices: list[int]) -> Iterator[Tensor]:
         yield subject.inputs([subject.picture(index) for index in indices[start : start + _BATCH]])
 
 
-def _named(channels: list[int]) -> str:
+def _named(channels: list[int], shares: Tensor | None = None) -> str:
+    """How many channels there are and which, each with its share of values where that says more than all or none."""
     if not channels:
         return ""
-    shown = ", ".join(map(str, channels[:MOST_NAMED]))
+    each = (f"{one}" if shares is None else f"{one} ({float(shares[one]):.0%})" for one in channels[:MOST_NAMED])
+    shown = ", ".join(each)
     more = f" and {len(channels) - MOST_NAMED} more" if len(channels) > MOST_NAMED else ""
     return f"{len(channels)}: {shown}{more}"
