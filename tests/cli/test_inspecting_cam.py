@@ -86,6 +86,13 @@ def test_raw_maps_are_what_the_function_gives(names, capsys) -> None:
         assert (entry["against"], entry["target_layer"]) == (names[7], "conv1 + relu2")
 
 
+def test_an_overlay_of_no_opacity_is_the_picture(names, capsys) -> None:
+    (clear, _), (mixed, _) = (told(capsys, "--opacity", opacity, "--out", opacity) for opacity in ("0", "0.7"))
+    channels = np.asarray(Image.open(clear["overlay"]).convert("RGB")).astype(int)
+    assert (channels.max(2) == channels.min(2)).all()
+    assert Path(mixed["overlay"]).read_bytes() != Path(clear["overlay"]).read_bytes()
+
+
 def test_top_classes_against_the_likeliest_other(names, capsys) -> None:
     entries = told(capsys, "--top", "2", "--against", "runner-up")
     first, second = entries[:2]

@@ -89,6 +89,8 @@ def test_forms_columns_and_depth(tmp_path, monkeypatch, call):
     assert set(json.loads(call("lenet5 --columns layer macs --json"))["rows"][0]) == {"layer", "macs"}
     page = call(f"{name} --format html --nested")
     assert page.startswith("<!doctype html>")
+    assert "(MobileNetV2)" in page
+    assert "(MobileNetV2)" not in call(f"{name} --format html")
     assert "features.0" not in call(f"{name} --depth 1")
     assert "Known are order, layer" in call(f"{name} --columns layer colour", code=1)
 

@@ -331,7 +331,8 @@ def test_its_figures_go_to_tensorboard(tmp_path: Path) -> None:
     tags = found.Tags()
     assert {"inspect/confusion", "inspect/first kernels", "inspect feature maps/2"} <= set(tags["images"])
     assert {"inspect/faithfulness", "inspect/sanity", "inspect/calibration"} <= set(tags["images"])
-    assert {"inspect/embedding", "inspect/channels"} <= set(tags["images"])
+    assert {"inspect/embedding", "inspect/channels", "inspect/confusions"} <= set(tags["images"])
+    assert {"inspect explanations/00 by saliency", "inspect explanations/00 by HiResCAM"} <= set(tags["images"])
     overlays = [one for view in gathered()["samples"]["views"] for one in view.explanations if one.overlay is not None]
     assert sum(tag.startswith("inspect pictures/") and " for " in tag for tag in tags["images"]) == len(overlays) > 12
     assert sum(tag.startswith("inspect pictures/") and " for " not in tag for tag in tags["images"]) == 12
