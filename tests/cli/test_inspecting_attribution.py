@@ -2,6 +2,7 @@
 
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -43,6 +44,15 @@ def test_several_methods_as_json(pictures, capsys):
         assert lift["sum"] == pytest.approx(lift["difference"], abs=1e-4)
         assert lift["gap"] == pytest.approx(lift["sum"] - lift["difference"])
         assert entry["methods"]["saliency"] == {"reduction": "largest-magnitude"}
+
+
+def test_noise_follows_from_the_seed(pictures, capsys):
+    command = ["inspect", "attribution", "run", "--images", "a.png", "--method", "smooth-grad"]
+    drawn = []
+    for out, seed in (("one", "0"), ("again", "0"), ("other", "1")):
+        assert main([*command, "--seed", seed, "--out", out]) == 0
+        drawn.append(Path(out, "a.png").read_bytes())
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def test_all_are_those_that_fit_the_network(pictures, capsys):

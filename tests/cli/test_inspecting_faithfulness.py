@@ -70,6 +70,16 @@ def test_the_same_as_json(pictures, capsys):
     assert found["methods"]["edges"]["deletion"]["beats_random"] is None
 
 
+def test_seed_and_baseline_are_those_that_were_asked_for(pictures, capsys):
+    command = ["inspect", "faithfulness", "run", "--images", "a.png", "--methods", "smooth-grad", "--json"]
+    means = []
+    for words in ([], [], ["--seed", "1"], ["--baseline", "white"]):
+        assert main([*command, "--metrics", "deletion", *words]) == 0
+        means.append(json.loads(capsys.readouterr().out)["methods"]["smooth-grad"]["deletion"]["mean"])
+    assert means[0] == means[1]
+    assert len(set(means)) == 3
+
+
 def test_one_picture_has_no_error_to_tell(pictures, capsys):
     command = ["inspect", "faithfulness", "run", "--images", "a.png", "--methods", "saliency"]
     assert main([*command, "--metrics", "deletion", "max-sensitivity"]) == 0

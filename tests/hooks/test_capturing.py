@@ -361,3 +361,10 @@ def test_attention_runs_module_by_module() -> None:
     with torch.no_grad(), capture(network, "layers.0.linear1") as captured:
         network(torch.randn(1, 3, 4))
     assert captured["layers.0.linear1"].shape == (1, 3, 8)
+    # With a mask the fast path would hand nested tensors to the layers.
+    inputs, is_padding = torch.randn(2, 3, 4), torch.tensor([[False, False, True], [False, False, False]])
+    with torch.no_grad(), capture(network, ["layers.0.self_attn", "layers.0.linear1"]) as captured:
+        network(inputs, src_key_padding_mask=is_padding)
+    assert captured["layers.0.linear1"].shape == (2, 3, 8)
+    assert captured["layers.0.self_attn"][0].shape == (2, 3, 4)
+    assert torch.backends.mha.get_fastpath_enabled()
