@@ -161,6 +161,14 @@ def test_channels_on_a_device_without_float64() -> None:
     assert there.top_values.tolist() == here.top_values.tolist()
 
 
+def test_of_a_large_tensor_a_part_is_worked_on_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    monkeypatch.setattr(StreamingStatistics, "_add", lambda stream, part: sizes.append(part.numel()))
+    StreamingStatistics().update(torch.zeros(3, 700_000))
+    assert sum(sizes) == 2_100_000
+    assert max(sizes) <= 2**20
+
+
 def test_a_tensor_that_is_worked_on_in_parts_gives_what_it_holds() -> None:
     numbers = np.random.default_rng(0).normal(100, 3, 2_100_000).astype(np.float32)
     whole = torch.from_numpy(numbers.copy())
