@@ -142,3 +142,20 @@ def check_attention(network: nn.Module) -> LayerTable:
         network.eval()(inputs)
     assert table.totals.macs * 2 == counter.get_total_flops()
     return table
+
+
+class MaskedReader(nn.Module):
+    """Needs values, so that it runs on zeros, and hides what it takes for padding."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.TransformerEncoder(nn.TransformerEncoderLayer(8, 2, 16, batch_first=True), 1)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.encoder(tokens, src_key_padding_mask=tokens[..., 0] > 1) * float(tokens.sum() == 0)
+
+
+def test_attention_behind_a_mask_has_the_shapes_of_whole_batches() -> None:
+    rows = {row.name: row for row in layer_table(MaskedReader(), (5, 8), operations=False).rows}
+    assert rows["encoder.layers.0.linear1"].input_shapes == ((1, 5, 8),)
+    assert rows["encoder.layers.0.linear1"].output_shapes == ((1, 5, 16),)
