@@ -40,9 +40,11 @@ class Rule(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         kwargs = kwargs or {}
-        name = operation(func, args, kwargs)
-        if name is None or not args or not isinstance(args[0], Tensor):
+        given, named = _by_place(args, kwargs)
+        name = operation(func, given, named)
+        if name is None or not given or not isinstance(given[0], Tensor):
             return func(*args, **kwargs)
+        args, kwargs = given, named
         if name == "relu" and len(args) == 2 and isinstance(args[1], Tensor) and _is_zero(args[0]):
             args = (args[1], args[0])  # of `torch.maximum(zero, x)`
         inputs = args[0]
@@ -176,6 +178,16 @@ def operation(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str |
         return "relu6"
     known = _RECTIFIERS | _OTHER_RECTIFIERS | _BOUNDED | _MAXIMA
     return name if name in known else None
+
+
+def _by_place(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of `relu(input=x)` and `torch.maximum(x, other=y)` by their places, where all others look."""
+    kwargs = dict(kwargs)
+    for name in ("input", "other")[len(args) :]:
+        if name not in kwargs:
+            break
+        args = (*args, kwargs.pop(name))
+    return args, kwargs
 
 
 def _is_zero(value: Tensor) -> bool:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 SPELLINGS = (
     *("modules", "in-place", "shared", "shared in-place", "functional", "functional in-place"),
-    *("method", "clamp", "clamp in-place", "maximum", "maximum of zero", "max", "fmax"),
+    *("method", "clamp", "clamp in-place", "maximum", "maximum of zero", "max", "fmax", "named", "named maximum"),
 )
 
 
@@ -91,5 +91,9 @@ class Small(nn.Module):
                 return torch.max(x, torch.zeros_like(x))
             case "fmax":
                 return torch.fmax(x, torch.zeros_like(x))
+            case "named":
+                return F.relu(input=x, inplace=False)
+            case "named maximum":
+                return torch.maximum(input=torch.zeros_like(x), other=x)
             case _:
                 return self.relus[at % len(self.relus)](x)
