@@ -158,35 +158,57 @@ def compare_file(
             metadata.temperature,
         )
         notes = [*_of_another(metadata, bundle, weights), *_prepared_otherwise(metadata, preprocessing)]
-        figures: Figures | FormFigures
-        against: ExportError | None = None
         if metadata.precision == "fp32":
             if not images:
                 notes.append("The pictures were generated, since there were none.")
-            thresholds = thresholds_of(metadata.verification.thresholds)
-            limits, usual = (
-                limits_of(each, explains=metadata.explains, features=bool(metadata.features))
-                for each in (thresholds, DEFAULT_THRESHOLDS)
-            )
-            try:
-                pictures = list(images) or generated_pictures(preprocessing)
-                figures = held.verify(path, pictures, thresholds, provider, track)
-            except DisagreementError as doubt:
-                figures, against = doubt.figures, ExportError(doubt.message, hint=_HINT)
+            pictures = list(images) or generated_pictures(preprocessing)
+            judged = _judged(path, metadata, held, pictures, provider, track)
         else:
-            said = metadata.verification.thresholds
-            form_limits = Limits(**{name: said[name] for name in asdict(DEFAULT_LIMITS) if name in said})
-            limits, usual = (
-                each.named(explains=metadata.explains, features=bool(metadata.features))
-                for each in (form_limits, DEFAULT_LIMITS)
-            )
-            figures = _figures_of_form(classifier, held, validation, track)
-            complaint = objection(figures, form_limits)
-            if complaint:
-                message = f"The {metadata.precision} form is not as good as PyTorch in fp32: {complaint}."
-                against = ExportError(message, hint=_HINT)
-    notes += _loosened(limits, usual)
-    return FileComparison(path, metadata, classifier.device, figures, limits, tuple(notes), against)
+            judged = _judged_form(classifier, held, validation, track)
+    notes += _loosened(judged.limits, judged.usual)
+    return FileComparison(
+        path, metadata, classifier.device, judged.figures, judged.limits, tuple(notes), judged.against
+    )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    figures: Figures | FormFigures
+    limits: Mapping[str, float]
+    usual: Mapping[str, float]
+    against: ExportError | None = None
+
+
+def _judged(
+    path: Path, metadata: Metadata, held: Held, pictures: Sequence[Pixels], provider: Provider, track: Track
+) -> _Judged:
+    """A file in fp32, which should give what PyTorch does."""
+    thresholds = thresholds_of(metadata.verification.thresholds)
+    limits, usual = (
+        limits_of(each, explains=metadata.explains, features=bool(metadata.features))
+        for each in (thresholds, DEFAULT_THRESHOLDS)
+    )
+    try:
+        return _Judged(held.verify(path, pictures, thresholds, provider, track), limits, usual)
+    except DisagreementError as doubt:
+        return _Judged(doubt.figures, limits, usual, ExportError(doubt.message, hint=_HINT))
+
+
+def _judged_form(form: Classifier, held: Held, validation: Split | None, track: Track) -> _Judged:
+    """A smaller form, which may lose some accuracy."""
+    metadata = form.metadata
+    said = metadata.verification.thresholds
+    form_limits = Limits(**{name: said[name] for name in asdict(DEFAULT_LIMITS) if name in said})
+    limits, usual = (
+        each.named(explains=metadata.explains, features=bool(metadata.features))
+        for each in (form_limits, DEFAULT_LIMITS)
+    )
+    figures = _figures_of_form(form, held, validation, track)
+    complaint = objection(figures, form_limits)
+    if not complaint:
+        return _Judged(figures, limits, usual)
+    message = f"The {metadata.precision} form is not as good as PyTorch in fp32: {complaint}."
+    return _Judged(figures, limits, usual, ExportError(message, hint=_HINT))
 
 
 def _check_classes(of_file: tuple[str, ...], of_network: tuple[str, ...]) -> None:
