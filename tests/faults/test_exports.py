@@ -133,8 +133,7 @@ def check_said_and_left(capfd, earlier, said):
         ("Branches", [], "branches on the values of tensors"),
         ("Branches", ["--no-explain"], "branches on the values of tensors"),
         ("Loops", ["--no-explain"], "branches on the values of tensors"),
-        ("BatchOfTwo", [], "only works for the batch size it was traced with (2)"),
-        ("BatchOfTwo", ["--no-explain"], "only works for the batch size it was traced with (2)"),
+        ("BatchOfTwo", [], "does not run on one picture, only on several"),
         ("GivesATuple", [], "with a tuple, and not with logits"),
     ],
 )

@@ -139,7 +139,9 @@ def test_all_sections_are_there_and_empty_ones_are_left_out() -> None:
     def sections(data: Report) -> list[str | None]:
         return [attrs["id"] for tag, attrs in Reader(render_report(data)).tags if tag == "section"]
 
-    assert sections(gathered()) == [key for key in SECTIONS if key not in ("slices", "augmented", "history")]
+    assert sections(gathered()) == [
+        key for key in SECTIONS if key not in ("slices", "augmented", "history", "comparison")
+    ]
     assert sections(Report("nothing")) == []
 
 

@@ -52,8 +52,9 @@ def _check_logits(network: nn.Module, count: int, preprocessing: Preprocessing, 
         try:
             output = network(torch.zeros(shape))
         except Exception as error:
+            which = f"inputs of shape {shape}" if count > 1 else "one picture, only on several"
             raise ExportError(
-                f"The network does not run on inputs of shape {shape}: {first_line(error)}",
+                f"The network does not run on {which}: {first_line(error).rstrip('.')}.",
                 hint="" if count > 1 else "Its forward pass uses a number where it should use x.shape[0].",
             ) from error
     if not isinstance(output, Tensor):
