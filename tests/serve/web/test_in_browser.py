@@ -259,6 +259,18 @@ def test_the_heat_map_is_drawn_as_the_server_draws_it_and_any_class_is_explained
         expect(page.locator("#opacity-value")).to_have_text("20%")
 
 
+def test_a_picture_chosen_while_the_page_still_loads_is_classified(browser, serve, fashion_root, fashion_files) -> None:
+    context, held = browser.new_context(service_workers="block"), []
+    page = context.new_page()
+    page.route("**/model.json", lambda route: held.append(route))
+    with page.expect_request("**/model.json"):
+        page.goto(f"{serve(fashion_root).url}site/")
+    give(page, fashion_files[0])
+    held.pop().continue_()
+    assert top_class(page)
+    context.close()
+
+
 def test_broken_large_and_removed_pictures_leave_no_answer_behind(browser, serve, fashion_root, fashion_files) -> None:
     from playwright.sync_api import expect
 

@@ -5,10 +5,8 @@ import { element, show } from "./elements.js";
 /** Calls `take` with each picture, a Blob, and `complain` with a sentence where there is none. */
 export function listen(take, complain) {
   const input = element("file");
-  input.addEventListener("change", () => {
-    if (input.files.length > 0) take(input.files[0]);
-    input.value = ""; // so that the same file can be chosen again
-  });
+  input.addEventListener("change", chosen);
+  chosen(); // while the page was still loading
 
   const area = element("input-image");
   document.addEventListener("dragover", (event) => {
@@ -25,6 +23,11 @@ export function listen(take, complain) {
   if (navigator.clipboard?.read) {
     show(true, "paste");
     element("paste").addEventListener("click", pasted);
+  }
+
+  function chosen() {
+    if (input.files.length > 0) take(input.files[0]);
+    input.value = ""; // so that the same file can be chosen again
   }
 
   function taken(transfer, sentence) {
