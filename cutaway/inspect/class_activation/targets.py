@@ -92,6 +92,9 @@ def targets(question: Question, logits: Tensor) -> Targets:
         chosen, is_single = logits.topk(question.top, 1).indices, False
     elif isinstance(question.class_index, int) and question.class_index == -1:
         chosen, is_single = logits.argmax(1, keepdim=True), True
+    elif type(question.class_index) is int and 0 <= question.class_index < num_classes:
+        # As what follows would have it, in a quarter of the time.
+        chosen, is_single = logits.new_full((count, 1), question.class_index, dtype=torch.int64), True
     else:
         chosen = _existing(_numbers("class_index", question.class_index, count), logits)
         is_single = chosen.dim() < 2
