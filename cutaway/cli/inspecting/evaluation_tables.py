@@ -138,7 +138,7 @@ def _show_comparison(evaluated: Evaluated, against: Against) -> None:
     )
     say(
         f"{100 * found.difference:+.1f} points (95 %: {100 * found.low:+.1f} to {100 * found.high:+.1f}), {verdict} "
-        f"(McNemar's exact test, p {found.p_value:.2g})"
+        f"(McNemar's exact test, p = {found.p_value:.2g})"
     )
     say_table(
         ["there", "here", "pictures"],
