@@ -79,9 +79,8 @@ def test_an_example_tells_its_lesson(name, tmp_path):
         assert re.search(pattern, said), said
 
 
-@pytest.mark.parametrize("name", ["batch_norm", "worker_counts"])
-def test_an_example_given_again_shows_what_it_came_to(name, tmp_path):
-    first, again = (run([str(EXAMPLES / f"{name}.py"), *QUICK[name]], tmp_path) for _ in range(2))
+def test_an_example_given_again_shows_what_it_came_to(tmp_path):
+    first, again = (run([str(EXAMPLES / "batch_norm.py"), *QUICK["batch_norm"]], tmp_path) for _ in range(2))
     assert first == again
 
 

@@ -12,19 +12,20 @@ ENDINGS = {"SIGTERM": 143, "SIGINT": 130}
 CHANGES = {"network": "resnet-small", "network_arguments": {"width": 4, "dropout": 0.5}}
 
 
-@pytest.mark.parametrize("name", ENDINGS)
 @pytest.mark.parametrize(
-    ("moment", "at", "changes", "steps"),
+    ("name", "moment", "at", "changes", "steps"),
     [
-        ("step", 10, {}, {3}),
-        ("step", 10, {"workers": 2, "memory_limit": 0}, {3}),
-        ("validation", 3, {}, {4}),
-        ("writing", 5, {"save_every": 1}, {1, 2, 3, 4}),
-        ("renamed", 2, {"save_every": 1}, {1, 2, 3, 4}),
-        ("pruning", 3, {"save_every": 1}, {3, 4, 5, 6}),
-        ("journal", 8, {}, {1, 2, 3, 4}),
+        ("SIGTERM", "step", 10, {}, {3}),
+        ("SIGINT", "step", 10, {}, {3}),
+        ("SIGTERM", "step", 10, {"workers": 2, "memory_limit": 0}, {3}),
+        ("SIGINT", "step", 10, {"workers": 2, "memory_limit": 0}, {3}),
+        # From here on one does as the other.
+        ("SIGTERM", "validation", 3, {}, {4}),
+        ("SIGINT", "writing", 5, {"save_every": 1}, {1, 2, 3, 4}),
+        ("SIGTERM", "renamed", 2, {"save_every": 1}, {1, 2, 3, 4}),
+        ("SIGINT", "pruning", 3, {"save_every": 1}, {3, 4, 5, 6}),
+        ("SIGTERM", "journal", 8, {}, {1, 2, 3, 4}),
     ],
-    ids=["step", "step with workers", "validation", "save in flight", "commit", "pruning", "journal"],
 )
 def test_a_signal_ends_the_run_in_order_and_the_same_command_goes_on(
     tmp_path, nurseries, small, outcome, name, moment, at, changes, steps
