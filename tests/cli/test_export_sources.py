@@ -17,10 +17,12 @@ from cutaway.cli.export_pictures import show
 from cutaway.cli.export_sources import ForeignOptions, Source, find_source
 from cutaway.datasets import load
 from cutaway.errors import BundleError, CutawayError, NetworkError, SettingsError
+from cutaway.evaluation import evaluate
 from cutaway.networks import NetworkSpec, build
 from cutaway.networks.pretrained import cached_file, published
 from cutaway.preprocessing import Preprocessing
 from cutaway.progress import silent
+from cutaway.serve.export import calibrate
 from cutaway.serve.metadata import Metadata, Verification
 
 SHUFFLENET = "torchvision:shufflenet_v2_x0_5"
@@ -219,3 +221,7 @@ def test_calibrating_needs_pictures_of_the_same_classes(source, pictures):
         show(source, "fashion-mnist-sample", calibrate=True, track=silent)
     calibrated = show(source, f"folder:{pictures}", calibrate=True, track=silent).calibrated
     assert (calibrated.num_fitted, calibrated.is_on_few, calibrated.measured_on) == (7, True, "test")
+    dataset = load(f"folder:{pictures}")
+    valid, test = (evaluate(source.network, each, source.preprocessing) for each in (dataset.valid, dataset.test))
+    assert calibrated.temperature == pytest.approx(calibrate(valid, test).temperature)
+    assert calibrated.temperature != pytest.approx(calibrate(test, test).temperature)
