@@ -53,7 +53,9 @@ def test_a_network_by_name(tmp_path, monkeypatch, call):
     assert table["input_shapes"] == [[1, 3, 64, 64]]
     assert table["totals"]["trainable"] == 11_181_642
     assert any(row["name"] == "layer1.0:add#0" for row in table["rows"])
-    assert not any(row["is_operation"] for row in json.loads(call("lenet5 --no-operations --json"))["rows"])
+    assert not any(
+        row["is_operation"] for row in json.loads(call("torchvision:resnet18 --no-operations --json"))["rows"]
+    )
     assert "1×3×299×299" in call("torchvision:inception_v3 --depth 0")
     assert "resnet18" in call("torchvision:resnet81", code=1)
     assert "--input" in call("lenet5 --input 3 0 5", code=1)
