@@ -65,7 +65,10 @@ IN_A_ROW = 4
 
 
 @pytest.mark.timeout(60 + 30 * KILLS)
-@pytest.mark.parametrize("number", range(len(SETTINGS)), ids=list(SETTINGS))
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(number, id=name, marks=[pytest.mark.slow] if number else []) for number, name in enumerate(SETTINGS)],
+)
 def test_a_run_killed_at_any_moment_goes_on_as_if_nothing_had_happened(
     tmp_path, number, nurseries, small, outcome, record_property
 ):

@@ -20,11 +20,11 @@ CHANGES = {"network": "resnet-small", "network_arguments": {"width": 4, "dropout
         ("SIGTERM", "step", 10, {"workers": 2, "memory_limit": 0}, {3}),
         ("SIGINT", "step", 10, {"workers": 2, "memory_limit": 0}, {3}),
         # From here on one does as the other.
-        ("SIGTERM", "validation", 3, {}, {4}),
-        ("SIGINT", "writing", 5, {"save_every": 1}, {1, 2, 3, 4}),
-        ("SIGTERM", "renamed", 2, {"save_every": 1}, {1, 2, 3, 4}),
-        ("SIGINT", "pruning", 3, {"save_every": 1}, {3, 4, 5, 6}),
-        ("SIGTERM", "journal", 8, {}, {1, 2, 3, 4}),
+        pytest.param("SIGTERM", "validation", 3, {}, {4}, marks=pytest.mark.slow),
+        pytest.param("SIGINT", "writing", 5, {"save_every": 1}, {1, 2, 3, 4}, marks=pytest.mark.slow),
+        pytest.param("SIGTERM", "renamed", 2, {"save_every": 1}, {1, 2, 3, 4}, marks=pytest.mark.slow),
+        pytest.param("SIGINT", "pruning", 3, {"save_every": 1}, {3, 4, 5, 6}, marks=pytest.mark.slow),
+        pytest.param("SIGTERM", "journal", 8, {}, {1, 2, 3, 4}, marks=pytest.mark.slow),
     ],
 )
 def test_a_signal_ends_the_run_in_order_and_the_same_command_goes_on(

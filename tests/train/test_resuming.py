@@ -202,7 +202,14 @@ def test_each_of_the_other_settings_resumes_too(tmp_path, pictures, row):
     assert outcome(whole.out) == outcome(stopped.out)
 
 
-@pytest.mark.parametrize("row", TABLE, ids=lambda row: f"{row['network'].split(':')[-1]}-{row['stop_after']}")
+def after_the_first(rows, first=4):
+    """All rows, of which the fast suite takes the first alone."""
+    return [*rows[:first], *(pytest.param(row, marks=pytest.mark.slow) for row in rows[first:])]
+
+
+@pytest.mark.parametrize(
+    "row", after_the_first(TABLE), ids=lambda row: f"{row['network'].split(':')[-1]}-{row['stop_after']}"
+)
 def test_a_stopped_and_resumed_run_is_the_uninterrupted_one(tmp_path, pictures, row):
     row = dict(row)
     stop_after = row.pop("stop_after")

@@ -82,7 +82,12 @@ def until(condition, process):
 
 @pytest.mark.faults
 @pytest.mark.parametrize(
-    ("signum", "code"), [(signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+    ("signum", "code"),
+    [
+        (signal.SIGKILL, -signal.SIGKILL),
+        pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow),
+    ],
 )
 def test_a_sweep_goes_on_where_it_was(signum, code, file, alone, tmp_path, capsys):
     out = tmp_path / "out"
@@ -111,6 +116,7 @@ def test_a_sweep_goes_on_where_it_was(signum, code, file, alone, tmp_path, capsy
 
 
 @pytest.mark.faults
+@pytest.mark.slow
 def test_a_process_that_dies_costs_one_run_only(file, alone, tmp_path, monkeypatch):
     started = []
     real = conducting.Worker
@@ -136,6 +142,7 @@ def test_each_run_is_what_train_makes_of_its_settings(file, alone, tmp_path):
     assert by_itself == {settings.out.name: outcome(alone)[settings.out.name]}
 
 
+@pytest.mark.slow
 def test_several_at_a_time_come_out_the_same(file, alone, tmp_path):
     done = subprocess.run(
         command(file, tmp_path / "out", "--jobs", "2"), capture_output=True, text=True, check=False, timeout=120
