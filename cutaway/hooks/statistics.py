@@ -190,20 +190,24 @@ class ChannelMoments:
         values = _where_float64_is(values.detach())
         if values.dtype != torch.float64:
             values = values.float()
-        finite = values.isfinite()
         batch._num_zeros = (values == 0).sum(1).cpu()
-        batch.num_nan = values.isnan().sum(1).cpu()
-        batch.num_infinite = values.isinf().sum(1).cpu()
-        count = finite.sum(1)
+        low, high = values.amin(1), values.amax(1)
+        # NaN and infinities show in the extremes, so that nearly always nothing has to be asked of each value.
+        finite = None if low.isfinite().all() and high.isfinite().all() else values.isfinite()
+        if finite is None:
+            count = torch.full((len(values),), values.shape[1], device=values.device)
+        else:
+            count = finite.sum(1)
+            batch.num_nan = values.isnan().sum(1).cpu()
+            batch.num_infinite = values.isinf().sum(1).cpu()
+            low, high = values.where(finite, math.inf).amin(1), values.where(finite, -math.inf).amax(1)
+            values = values.where(finite, 0)
         batch.count = count.cpu()
-        is_whole = batch.is_finite
-        low, high = (values, values) if is_whole else (values.where(finite, math.inf), values.where(finite, -math.inf))
-        batch.minimum, batch.maximum = low.amin(1).cpu().double(), high.amax(1).cpu().double()
-        values = values if is_whole else values.where(finite, 0)
+        batch.minimum, batch.maximum = low.cpu().double(), high.cpu().double()
         some = count.clamp(min=1)
         about = values.sum(1, dtype=torch.float64) / some
         apart = values - about[:, None].to(values.dtype)
-        apart = apart if is_whole else apart.where(finite, 0)
+        apart = apart if finite is None else apart.where(finite, 0)
         # The mean was rounded to the values' own precision: what it lacks is put right here.
         lack = apart.sum(1, dtype=torch.float64) / some
         batch.mean = (about.to(values.dtype).double() + lack).cpu()
