@@ -35,6 +35,9 @@ COMMANDS: dict[str, Command] = {
     "sweep show": Command("sweeping", "run_show", "Compare the runs of a sweep."),
     "evaluate": Command("inspecting.evaluate", "run_evaluate", "Tell how well a bundle does, and where it fails."),
     "inspect layers": Command("inspecting.layers", "run_layers", "Print the per-layer table."),
+    "inspect capture": Command(
+        "inspecting.capturing", "run_capture", "Tell what layers return over a data set, and write it to files."
+    ),
     "inspect features": Command("inspecting.features", "run_features", "Write feature maps as pictures."),
     "inspect kernels": Command("inspecting.kernels", "run_kernels", "Draw the kernels of a convolution."),
     "inspect channels": Command(

@@ -180,7 +180,7 @@ class ChannelMoments:
     @property
     def zeros(self) -> Tensor:
         """float64 [C], the share of all values that are exactly zero."""
-        return self._num_zeros / (self.count + self.num_nan + self.num_infinite).clamp(min=1)
+        return self._num_zeros.double() / (self.count + self.num_nan + self.num_infinite).clamp(min=1)
 
     def update(self, values: Tensor) -> None:
         """Adds values: float [C, n]."""
@@ -221,7 +221,7 @@ class ChannelMoments:
         if self.num_channels == 0:
             self.__init__(other.num_channels)  # type: ignore[misc]
         count = self.count + other.count
-        share = other.count / count.clamp(min=1)
+        share = other.count.double() / count.clamp(min=1)
         apart = other.mean - self.mean
         self._squares += other._squares + apart.square() * self.count * share
         self.mean += apart * share

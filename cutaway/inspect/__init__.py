@@ -40,6 +40,7 @@ from cutaway.inspect.faithfulness import (
 from cutaway.inspect.features import FeatureMaps, feature_maps
 from cutaway.inspect.histograms import Histogram, bias_histograms, gradient_histograms, weight_histograms
 from cutaway.inspect.kernels import Kernels, first_kernels, layer_kernels
+from cutaway.inspect.layer_statistics import LayerStatistics, layer_statistics
 from cutaway.inspect.layers import LayerRow, LayerTable, LayerTotals, TrainingMemory, layer_table, training_memory
 from cutaway.inspect.mistakes import Mistake, confident_mistakes, confusion_examples
 from cutaway.inspect.passes import activation_histograms, loss_gradient_histograms, loss_gradients
@@ -59,6 +60,7 @@ __all__ = [
     "Histogram",
     "Kernels",
     "LayerRow",
+    "LayerStatistics",
     "LayerTable",
     "LayerTotals",
     "MethodComparison",
@@ -98,6 +100,7 @@ __all__ = [
     "integrated_gradients",
     "last_step_ratios",
     "layer_kernels",
+    "layer_statistics",
     "layer_table",
     "loss_gradient_histograms",
     "loss_gradients",

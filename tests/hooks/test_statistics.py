@@ -183,3 +183,16 @@ def test_a_tensor_that_is_worked_on_in_parts_gives_what_it_holds() -> None:
     assert (found.minimum, found.maximum) == (finite.min(), finite.max())
     assert found.quantile(0.25) == pytest.approx(np.quantile(finite, 0.25, method="lower"), rel=QUANTILE_ERROR)
     assert found.zeros == pytest.approx(1 / 2_100_000)
+
+
+def test_batches_of_any_sizes_join_in_double_precision() -> None:
+    generator = torch.Generator().manual_seed(3)
+    values = torch.randn(3001, generator=generator, dtype=torch.float64) * 100
+    stream = StreamingStatistics()
+    for size in values.split([1, 2, 7, 2000, 3, 988]):
+        stream.update(size)
+    found = stream.result()
+    assert found.mean == pytest.approx(float(values.mean()), rel=1e-12)
+    assert found.std == pytest.approx(float(values.std(correction=0)), rel=1e-12)
+    stream.update(torch.zeros(2))
+    assert stream.result().zeros == 2 / 3003

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.file_names import layer_words
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.inspecting.splits import SplitName, split_named
 from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import bars, one_line, say, say_json, say_table
 from cutaway.errors import InspectionError, SettingsError
@@ -32,7 +34,7 @@ class ChannelsOptions:
     """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
     data: str | None = None
     """Pictures to look at, in place of the run's own data."""
-    split: Literal["train", "valid", "test", "all"] | None = None
+    split: SplitName | None = None
     """Which of its splits, or all of them; by default test, or valid where there is none."""
     layers: list[str] | None = None
     """Layers and operations by name or pattern, such as layer4.* or '*:relu#*'; by default all activations."""
@@ -61,7 +63,6 @@ def run_channels(arguments: Sequence[str]) -> None:
     require_folder(options.out)
     from cutaway.batches import Feed
     from cutaway.cli.run_data import data_of
-    from cutaway.datasets.split import SPLITS
     from cutaway.devices import choose_device
     from cutaway.inspect.channels import channel_activity
     from cutaway.inspect.mistakes import seen_picture
@@ -70,25 +71,15 @@ def run_channels(arguments: Sequence[str]) -> None:
     restored = options.reading.restore(options.reference)
     restored.network.to(device)
     dataset = data_of(restored, options.data, track=bars)
-    name = options.split or ("test" if len(dataset.test) else "valid")
-    splits = [split for split in map(dataset.split, SPLITS if name == "all" else [name]) if len(split)]
-    if not splits:
-        raise InspectionError(f"The {name} split of {dataset.name} has no pictures.")
-    feeds = [Feed(split, restored.preprocessing) for split in splits]
-    batches = (feed.inputs(batch) for feed in feeds for batch in feed.batches(options.batch_size))
-    number = sum(-(-len(split) // options.batch_size) for split in splits)
-    looked_at = "all splits" if name == "all" else name
+    split = split_named(dataset, options.split)
+    feed = Feed(split, restored.preprocessing)
+    batches = (feed.inputs(batch) for batch in feed.batches(options.batch_size))
+    number = -(-len(split) // options.batch_size)
+    looked_at = "all splits" if options.split == "all" else split.name
     found = channel_activity(
         restored.network, bars(batches, f"looking at {looked_at}", number), options.layers, top=options.top
     )
-
-    def picture(index: int) -> Pixels:
-        for split in splits:
-            if index < len(split):
-                return seen_picture(split, restored.preprocessing, index)
-            index -= len(split)
-        raise IndexError(index)
-
+    picture = partial(seen_picture, split, restored.preprocessing)
     sheets = _sheets(found, picture, options) if options.top else [None] * len(found)
     if options.json:
         say_json([_entry(layer, sheet) for layer, sheet in zip(found, sheets, strict=True)])

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from cutaway.cli.arguments import parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.inspecting.splits import SplitName, split_named
 from cutaway.cli.outputs import require_folder
 from cutaway.cli.terminal import bars, say, say_json
 from cutaway.errors import DataError
-
-if TYPE_CHECKING:
-    from cutaway.datasets import Dataset, Split
 
 
 @dataclass(frozen=True)
@@ -27,7 +25,7 @@ class EvaluateOptions:
     """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
     data: str | None = None
     """Pictures of the same classes, in place of the run's own data."""
-    split: Literal["train", "valid", "test", "all"] | None = None
+    split: SplitName | None = None
     """By default the test, or the validation split where there is no test."""
     against: str | None = None
     """Another bundle or run to compare with: which pictures it recognises and this one does not, and the other way."""
@@ -70,7 +68,7 @@ def run_evaluate(arguments: Sequence[str]) -> None:
     restored = options.reading.restore(options.reference)
     other = None if options.against is None else options.reading.restore(options.against)
     dataset = data_of(restored, options.data, track=bars)
-    split = _split(dataset, options.split)
+    split = split_named(dataset, options.split)
     assessment = assess(
         restored.network.to(device),
         in_memory(dataset, split, restored.preprocessing),
@@ -113,19 +111,3 @@ def run_evaluate(arguments: Sequence[str]) -> None:
         unwritten = sum(not legible(name, "") for name in restored.classes)
         if unwritten:
             say(f"No installed font can write {unwritten} of the names: figures show their numbers in classes.csv.")
-
-
-def _split(dataset: Dataset, asked: str | None) -> Split:
-    from cutaway.cli.run_data import tell_validation
-    from cutaway.datasets import SPLITS, joined
-
-    if asked == "all":
-        return joined([dataset.split(name) for name in SPLITS], "all")
-    split = dataset.split(asked or ("test" if len(dataset.test) else "valid"))
-    if len(split) == 0:
-        raise DataError(
-            f"The {split.name} split of {dataset.name} is empty.", hint="Name another one: --split train, valid or all."
-        )
-    if asked is None and split is dataset.valid:
-        tell_validation()
-    return split

@@ -1,0 +1,257 @@
+"""`cutaway inspect capture`: what layers return over a data set, as statistics and as arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import tyro
+
+from cutaway.cli.arguments import parse
+from cutaway.cli.inspecting.reading import Reading, ReadingOptions
+from cutaway.cli.inspecting.splits import SplitName, split_named
+from cutaway.cli.inspecting.tensor_files import TensorFiles, tensor_files
+from cutaway.cli.outputs import require_folder
+from cutaway.cli.pictures import Decoded, decoded, picture_files, refuse_broken
+from cutaway.cli.terminal import bars, one_line, say, say_json, say_table, without_nan
+from cutaway.errors import SettingsError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from cutaway.checkpoints import Restored
+    from cutaway.inspect.layer_statistics import LayerStatistics
+
+_QUANTILES = (0.01, 0.5, 0.99)
+
+
+@dataclass(frozen=True)
+class CaptureOptions:
+    """Tell how the values of layers are distributed over a data set, and write them to files if asked."""
+
+    reference: tyro.conf.Positional[str]
+    """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
+    layers: list[str] | None = None
+    """Layers and operations by name or pattern, such as layer4.* or '*:relu#*'; by default all that compute."""
+    of: tuple[Literal["outputs", "inputs", "gradients"], ...] = ("outputs",)
+    """What to look at: outputs, inputs, gradients (of each picture's own loss, at the outputs)."""
+    data: str | None = None
+    """Pictures to look at, in place of the run's own data."""
+    split: SplitName | None = None
+    """Which of its splits, or all of them; by default test, or valid where there is none."""
+    pictures: int | None = None
+    """So many of them, spread evenly over the split; by default all."""
+    images: Annotated[list[str] | None, tyro.conf.arg(aliases=["--image"])] = None
+    """Picture files, folders and patterns to look at, in place of a data set."""
+    quantiles: tuple[float, ...] = _QUANTILES
+    """Shares of the values to tell the quantile of."""
+    out: Path | None = None
+    """A directory to write the values themselves into, an .npy file [pictures, ...] for each tensor, and index.json."""
+    batch_size: int = 64
+    """Pictures at a time."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
+    json: bool = False
+    """Print JSON, with a histogram of each."""
+    reading: Reading = field(default_factory=ReadingOptions)
+
+
+def run_capture(arguments: Sequence[str]) -> None:
+    """Prints the statistics, and writes the arrays."""
+    options = parse(CaptureOptions, "inspect capture", arguments)
+    _check(options)
+    from cutaway.devices import choose_device
+    from cutaway.inspect.layer_statistics import layer_statistics
+
+    device = choose_device(options.device)
+    restored = options.reading.restore(options.reference)
+    restored.network.to(device)
+    source = _Files(restored, options, device) if options.images is not None else _Samples(restored, options, device)
+    with nullcontext() if options.out is None else tensor_files(options.out, source.number) as files:
+        found = layer_statistics(
+            restored.network,
+            source.batches(),
+            options.layers,
+            parts=options.of,
+            on_tensor=None if files is None else files.add,
+        )
+        entries = [] if files is None else files.finish(_about(restored, source))
+    if options.json:
+        say_json(_as_json(found, entries, options))
+    else:
+        _show(found, source, options)
+        _say_files(files, options)
+    source.refuse_broken()
+
+
+def _check(options: CaptureOptions) -> None:
+    if options.batch_size < 1:
+        raise SettingsError(f"--batch-size must be at least 1, not {options.batch_size}.")
+    if options.pictures is not None and options.pictures < 1:
+        raise SettingsError(f"--pictures must be at least 1, not {options.pictures}.")
+    if not options.of:
+        raise SettingsError("Nothing is named to look at.", hint="Such as --of outputs gradients.")
+    wrong = [share for share in options.quantiles if not 0 <= share <= 1]
+    if wrong:
+        raise SettingsError(f"--quantiles are shares from 0 to 1, not {wrong[0]:g}.", hint="The median is 0.5.")
+    if options.images is not None:
+        beside = [name for name in ("data", "split", "pictures") if getattr(options, name) is not None]
+        if beside:
+            raise SettingsError(f"--images and --{beside[0]} both say what to look at.", hint="Give one of them.")
+        if "gradients" in options.of:
+            raise SettingsError(
+                "Gradients are of a loss, which takes the pictures' labels, and files have none.",
+                hint="Name a data set: --data folder:PATH.",
+            )
+    if options.out is not None:
+        require_folder(options.out)
+
+
+class _Samples:
+    """A split of a data set."""
+
+    def __init__(self, restored: Restored, options: CaptureOptions, device: torch.device) -> None:
+        import numpy as np
+
+        from cutaway.batches import Feed
+        from cutaway.cli.run_data import data_of
+
+        dataset = data_of(restored, options.data, track=bars)
+        split = split_named(dataset, options.split)
+        chosen = (
+            np.linspace(0, len(split) - 1, min(options.pictures or len(split), len(split))).round().astype(np.int64)
+        )
+        self._names = [split.called(index) for index in chosen.tolist()]
+        split = split.take(chosen)
+        self._labels = split.labels
+        self._feed = Feed(split, restored.preprocessing, device=device, workers=None)
+        self._batch_size = options.batch_size
+        self._with_labels = "gradients" in options.of
+        self.number = len(split)
+        self.called = f"{dataset.name}, {'all splits' if split.name == 'all' else split.name}"
+
+    def batches(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
+        found = self._feed.batches(self._batch_size)
+        for batch in bars(found, "looking into layers", -(-self.number // self._batch_size)):
+            inputs = self._feed.inputs(batch)
+            yield (inputs, batch.labels) if self._with_labels else inputs
+
+    def about(self) -> dict[str, object]:
+        return {"data": self.called, "pictures": self._names, "labels": self._labels.tolist()}
+
+    def refuse_broken(self) -> None:
+        pass
+
+
+class _Files:
+    """Pictures that a person named."""
+
+    def __init__(self, restored: Restored, options: CaptureOptions, device: torch.device) -> None:
+        self._files = picture_files(options.images or ())
+        self._preprocessing = restored.preprocessing
+        self._device = device
+        self._batch_size = options.batch_size
+        self._names: list[str] = []
+        self._broken: list[Decoded] = []
+        self.number = len(self._files)
+        self.called = "those named"
+
+    def batches(self) -> Iterator[Tensor]:
+        import numpy as np
+        import torch
+
+        for chunk in decoded(self._files, "looking into layers", at_a_time=self._batch_size):
+            self._broken += [found for found in chunk if found.pixels is None]
+            whole = [(str(found.file), found.pixels) for found in chunk if found.pixels is not None]
+            self._names += [name for name, _ in whole]
+            if whole:
+                seen = np.stack([self._preprocessing.picture(pixels) for _, pixels in whole])
+                yield torch.from_numpy(self._preprocessing.normalise(seen)).to(self._device)
+        self.number = len(self._names)
+        if not self._names:
+            self.refuse_broken()
+
+    def about(self) -> dict[str, object]:
+        return {"pictures": self._names}
+
+    def refuse_broken(self) -> None:
+        refuse_broken(self._broken, len(self._files))
+
+
+def _about(restored: Restored, source: _Samples | _Files) -> dict[str, object]:
+    own = {"network": restored.spec.name, "bundle": restored.manifest.digest(), "classes": list(restored.classes)}
+    return own | source.about()
+
+
+def _show(found: Sequence[LayerStatistics], source: _Samples | _Files, options: CaptureOptions) -> None:
+    called = [one for one in found if one.statistics.count or one.shapes]
+    several = len(options.of) > 1
+    columns = ("layer", "type", *(["of"] if several else []), "shape", "mean", "std", "min")
+    columns += (*(_percent(share) for share in options.quantiles), "max", "zeros", "not finite")
+    say_table(
+        columns,
+        [_row(one, options.quantiles, several=several) for one in called],
+        title=one_line(f"{source.number:,} picture{'' if source.number == 1 else 's'}: {source.called}"),
+    )
+    broken = next((one for one in called if not one.statistics.is_finite), None)
+    if broken is not None:
+        say(one_line(f"The first of them that are not finite are the {broken.part} of {broken.layer}."))
+    idle = dict.fromkeys(one.layer for one in found if one not in called)
+    if idle:
+        say(one_line(f"Never called: {', '.join(idle)}."))
+
+
+def _row(one: LayerStatistics, quantiles: Sequence[float], *, several: bool) -> tuple[object, ...]:
+    values = one.statistics
+    shape = ", ".join("×".join(map(str, shape)) or "1" for shape in one.shapes)
+    numbers = (values.mean, values.std, values.minimum, *map(values.quantile, quantiles), values.maximum)
+    odd = values.num_nan + values.num_infinite
+    part = (one.part,) if several else ()
+    return (one_line(one.layer), one.kind, *part, shape, *numbers, f"{values.zeros:.1%}", odd)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def _say_files(files: TensorFiles | None, options: CaptureOptions) -> None:
+    if files is None:
+        return
+    say(one_line(f"the values in {options.out}"))
+    if files.left_out:
+        say(one_line(f"Without a row for each picture, so not written: {', '.join(files.left_out)}."))
+
+
+def _as_json(
+    found: Sequence[LayerStatistics], entries: Sequence[dict[str, object]], options: CaptureOptions
+) -> list[dict[str, object]]:
+    files: dict[tuple[object, object], list[str]] = {}
+    for entry in entries:
+        files.setdefault((entry["layer"], entry["part"]), []).append(str((options.out or Path()) / str(entry["file"])))
+    return [_entry(one, files.get((one.layer, one.part), []), options.quantiles) for one in found]
+
+
+def _entry(one: LayerStatistics, files: list[str], quantiles: Sequence[float]) -> dict[str, object]:
+    values = one.statistics
+    counts, edges = values.histogram()
+    numbers = {"mean": values.mean, "std": values.std, "min": values.minimum, "max": values.maximum}
+    found = {f"{share:g}": values.quantile(share) for share in quantiles}
+    return {
+        "layer": one.layer,
+        "type": one.kind,
+        "part": one.part,
+        "shapes": [list(shape) for shape in one.shapes],
+        "count": values.count,
+        "nan": values.num_nan,
+        "infinite": values.num_infinite,
+        "zeros": values.zeros,
+        **without_nan(numbers),
+        "quantiles": without_nan(found) if not math.isnan(values.mean) else {},
+        "histogram": {"counts": counts.tolist(), "edges": edges.tolist()},
+        "files": files,
+    }
