@@ -32,8 +32,8 @@ test: setup ## run the tests (those that need a GPU only where there is one)
 test-wide: setup ## run the tests over every network of torchvision, which `test` takes a few of
 	@$(pytest) -m wide $(TEST_ARGS)
 
-test-fast: setup ## run the tests, but for the slow ones over whole families of networks
-	@if $(has_gpu); then $(pytest) -m 'not (slow or wide)' $(TEST_ARGS); else $(pytest) -m 'not (slow or wide or gpu)' $(TEST_ARGS); fi
+test-fast: setup ## run the tests, but for the long ones and those that kill, fill disks and break files on purpose
+	@if $(has_gpu); then $(pytest) -m 'not (slow or wide or faults)' $(TEST_ARGS); else $(pytest) -m 'not (slow or wide or faults or gpu)' $(TEST_ARGS); fi
 
 faults: setup ## run only the tests that kill, fill disks and break files on purpose
 	@CUTAWAY_KILLS=100 $(pytest) -m faults $(TEST_ARGS)

@@ -189,6 +189,7 @@ def test_serve_says_where_and_ends_with_0_on_sigterm(folder):
         assert process.wait(timeout=30) == 0
 
 
+@pytest.mark.slow
 def test_a_signal_while_training_saves_and_ends_with_143(tmp_path):
     words = [sys.executable, "-u", "-m", *TRAIN.split()]
     with subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

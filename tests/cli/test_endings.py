@@ -45,6 +45,7 @@ def export_until_it_verifies():
     return process
 
 
+@pytest.mark.slow
 def test_sigterm_ends_an_export_with_143_and_leaves_no_file(run):
     with export_until_it_verifies() as process:
         process.send_signal(signal.SIGTERM)
@@ -55,6 +56,7 @@ def test_sigterm_ends_an_export_with_143_and_leaves_no_file(run):
     assert list(Path("out").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_what_a_killed_export_left_the_next_one_removes(run):
     with export_until_it_verifies() as process:
         process.kill()

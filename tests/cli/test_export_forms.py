@@ -63,6 +63,7 @@ def test_one_form_is_written_and_told_as_json(convolutional_run, capsys):
     assert told["calibration"] is None
 
 
+@pytest.mark.slow
 def test_a_calibrated_form_divides_by_the_temperature_that_is_told(convolutional_run, monkeypatch, capsys):
     # For an untrained network no temperature is best.
     monkeypatch.setattr(temperature, "fit_temperature", lambda logits, labels: (2.5, 0.1))

@@ -36,6 +36,7 @@ def photos(tmp_path):
     return folder
 
 
+@pytest.mark.slow
 def test_a_file_is_verified_on_the_pictures_that_are_named_and_says_so(convolutional_run, photos, capsys):
     words = ["export", "run", "--no-explain", "--json"]
     Path("m.examples").mkdir()

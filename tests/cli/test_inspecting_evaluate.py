@@ -197,6 +197,7 @@ def test_what_could_be_a_formula_is_disarmed(convolutional_run, listed, capsys):
     assert ",'=cmd" in text.splitlines()[0]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn")
 def test_without_test_pictures_the_validation_s_are_judged_and_that_is_told(convolutional_run, capsys, monkeypatch):
     from cutaway.cli import run_data

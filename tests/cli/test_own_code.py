@@ -39,6 +39,7 @@ def forget():
     sys.modules.pop("own_networks_for_the_cli", None)
 
 
+@pytest.mark.slow
 def test_layers_and_export_of_an_own_network_need_permission(own_run, monkeypatch, capsys, pictures):
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if entry])
     expected = {"inspect layers": "Conv2d", "export": "verified against PyTorch"}

@@ -98,6 +98,7 @@ def test_pictures_of_any_folder_take_the_place_of_the_run_s_own(exported, capsys
     assert (told["pictures"], told["picture_sizes"][0]) == (3, [40, 50])
 
 
+@pytest.mark.slow
 def test_a_smaller_form_is_judged_on_the_validation_split(convolutional_run, capsys):
     words = ["--precision", "fp16", "--out", "small.onnx", "--max-accuracy-drop", "0.5", "--no-explain", "--json"]
     assert main(["export", "run", *words]) == 0

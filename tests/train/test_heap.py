@@ -47,6 +47,7 @@ def test_memory_is_taken_once_and_given_back_at_the_end():
     assert given_back > 80
 
 
+@pytest.mark.slow
 def test_a_person_s_own_tuning_stays():
     again, _ = run("kept", {"MALLOC_TOP_PAD_": "0"})
     plain, _ = run("plain", {"MALLOC_TOP_PAD_": "0"})

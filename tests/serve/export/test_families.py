@@ -78,8 +78,9 @@ SMALL = {
     "swin-small": swin_small,
     "maxvit-small": maxvit_small,
 }
-FAST = ["resnet18", "alexnet-small"]
+FAST = ["alexnet-small"]
 SLOW = [
+    "resnet18",
     "vgg-small",
     "vit-small",
     "swin-small",

@@ -35,7 +35,7 @@ def test_none_is_left_out():
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    VARIANTS,
+    [*VARIANTS[:3], *(pytest.param(*variant, marks=pytest.mark.slow) for variant in VARIANTS[3:])],
     ids=lambda value: "-".join(map(str, dict(value).values())) if isinstance(value, dict) else value,
 )
 def test_the_file_explains_itself_as_pytorch_does(name, arguments, tmp_path):

@@ -309,6 +309,7 @@ def test_a_faulty_network_is_a_clear_error_and_leaves_no_file(fault, worked_out,
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_network_that_fails_keeps_no_other_from_being_exported(worked_out, tmp_path):
     closed = nn.Sequential(worked_out, Scale(lambda x: x.reshape(2, 2) if len(x) == 2 else x))
     with pytest.raises(ExportError, match="batch size"):
@@ -371,6 +372,7 @@ class Inexact(nn.Module):
         return x * (1 + self.error) if inexact else x
 
 
+@pytest.mark.slow
 def test_a_network_that_float32_leaves_open_is_exported_within_its_own_error(worked_out, tmp_path):
     network = nn.Sequential(worked_out, Inexact(2e-3))
     pictures = list(np.random.default_rng(0).integers(0, 256, (8, 2, 2, 1), dtype=np.uint8))
@@ -396,6 +398,7 @@ def test_without_pictures_it_says_that_they_were_generated(worked_out, tmp_path)
     assert shown == [("tracing", 1), ("verifying", 4)]
 
 
+@pytest.mark.slow
 def test_the_same_network_gives_the_same_bytes_in_another_process_and_folder(tmp_path):
     code = """
 import sys, torch

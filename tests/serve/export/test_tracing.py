@@ -38,7 +38,7 @@ def traced(net: nn.Module, target: TargetLayer, size: int = 25, method: str = "g
 
 
 @pytest.mark.parametrize("target", ["conv1", "norm1", "conv2", "relu2"])
-@pytest.mark.parametrize("batch", [1, 2, 7])
+@pytest.mark.parametrize("batch", [pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow), 7])
 def test_traced_equals_autograd_for_every_batch_size(target, batch):
     explained, graph = traced(network(), TargetLayer(target, "nchw"))
     inputs = torch.randn(batch, 3, 25, 25)

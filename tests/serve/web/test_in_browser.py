@@ -386,6 +386,7 @@ def test_a_camera_that_is_refused_may_be_asked_for_again_and_never_twice_at_once
         expect(camera).to_be_focused()
 
 
+@pytest.mark.slow
 def test_a_large_photo_is_read_in_strips_without_a_seam(browser, serve, fashion_root, fashion_model) -> None:
     """12 megapixels, three strips: what the network sees is what Pillow makes of all at once."""
     rows, columns = np.mgrid[0:3000, 0:4000]
@@ -398,6 +399,7 @@ def test_a_large_photo_is_read_in_strips_without_a_seam(browser, serve, fashion_
         np.testing.assert_array_equal(seen_of(answer, expected), expected.seen)
 
 
+@pytest.mark.slow
 def test_another_version_takes_over_when_it_is_asked_for(
     browser, serve, fashion_root, fashion_model, runtime, tmp_path: Path
 ) -> None:
@@ -420,6 +422,7 @@ def test_another_version_takes_over_when_it_is_asked_for(
         assert page.evaluate("caches.keys()") == ["cutaway /site/ 0123456789abcdef"]
 
 
+@pytest.mark.slow
 def test_pages_in_folders_below_are_left_alone(browser, serve, fashion_root, tmp_path: Path) -> None:
     from playwright.sync_api import expect
 

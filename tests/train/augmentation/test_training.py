@@ -62,6 +62,7 @@ def test_training_pictures_are_varied_and_no_others(tmp_path, pictures, seen, lo
     assert final["test_loss"] == pytest.approx(test.loss, rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [("crop:3", "rotate", "trivial", "erase"), ("resized-crop", "flip")])
 def test_where_pictures_lie_and_who_decodes_them_changes_nothing(tmp_path, pictures, seen, words):
     runs = []

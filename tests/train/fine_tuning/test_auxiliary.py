@@ -51,6 +51,7 @@ def test_the_loss_is_the_main_one_and_the_weighted_others(make_session, weight, 
         torch.testing.assert_close(parameter.data, start - 0.5 * gradient)
 
 
+@pytest.mark.slow
 def test_googlenet_learns_with_them_and_answers_without(tmp_path, pictures):
     common = {"data": f"folder:{pictures}", "network": "torchvision:googlenet", "image_size": 32, "epochs": 1}
     settings = TrainSettings(**common, batch_size=26, freeze_backbone=1, out=tmp_path / "with")

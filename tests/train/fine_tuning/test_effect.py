@@ -52,6 +52,7 @@ def accuracy_after_8_steps(out, data, **changes):
     return trained.test_accuracy
 
 
+@pytest.mark.slow
 def test_a_few_steps_from_good_weights_beat_as_many_from_scratch_at_any_rate(tmp_path, few, pretrained):
     scratch = [accuracy_after_8_steps(tmp_path / f"scratch-{lr}", few, lr=lr) for lr in (0.003, 0.01, 0.03)]
     begins = {"init_from": str(pretrained.run)}

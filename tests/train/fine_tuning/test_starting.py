@@ -109,6 +109,7 @@ def test_pretrained_weights_run_no_code(tmp_path, pictures, cache):
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrapped", ["", "module.", "backbone.", "model.net."])
 def test_a_file_s_names_may_begin_with_anything(tmp_path, pictures, shufflenet, wrapped):
     file = tmp_path / "w.pth"
@@ -119,6 +120,7 @@ def test_a_file_s_names_may_begin_with_anything(tmp_path, pictures, shufflenet, 
     assert manifest.state["began_with"] == {"file": "w.pth"}
 
 
+@pytest.mark.slow
 def test_grey_pictures_go_into_colour_weights_as_colour(tmp_path, shufflenet):
     file = tmp_path / "w.pth"
     torch.save(shufflenet, file)
@@ -240,6 +242,7 @@ def test_weights_of_oblong_pictures_get_oblong_pictures(tmp_path):
     assert train(again, data=(images, labels)).last.manifest.preprocessing.size == (20, 32)
 
 
+@pytest.mark.slow
 def test_a_run_begins_once_and_needs_its_weights_no_more(tmp_path, pictures, shufflenet):
     file = tmp_path / "w.pth"
     torch.save(shufflenet, file)
