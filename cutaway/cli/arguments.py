@@ -98,6 +98,11 @@ def require_seed(seed: int) -> None:
         raise SettingsError(f"--seed must lie between 0 and {2**63 - 1}, not {seed}.")
 
 
+def layer_names(words: Sequence[str] | None) -> list[str] | None:
+    """The layers that `--layers a b` or `--layers a,b` names; None where the option is left out."""
+    return None if words is None else [name.strip() for word in words for name in word.split(",")]
+
+
 def names_option(words: Sequence[str], option: str) -> bool:
     """Whether an option is among the words of a command."""
     return any(word == option or word.startswith(option + "=") for word in words)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cutaway.cli.arguments import layer_names
 from cutaway.cli.export_examples import earlier_examples, put_examples, refuse_examples
 from cutaway.cli.export_options import ExportOptions
 from cutaway.cli.export_pictures import show
@@ -80,7 +81,7 @@ def export_source(source: Source, options: ExportOptions, out: Path, *, track: T
         explain="auto" if options.explain else False,
         target_layer=options.target_layer,
         method=options.method,
-        layers=[name for names in options.layers or () for name in names.split(",")],
+        layers=layer_names(options.layers) or (),
         opset=options.opset,
         input_form=options.input,
         temperature=None if shown.calibrated is None else shown.calibrated.temperature,

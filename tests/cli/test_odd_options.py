@@ -1,5 +1,6 @@
 """Options that name nothing, too much, or what is out of range: a sentence, and nothing is begun."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -83,3 +84,19 @@ def test_layers_and_channels_that_are_not_named_are_the_usual_ones(convolutional
     assert [file.name for file in sorted(Path("some").iterdir())] == [
         file.name for file in sorted(Path("usual").iterdir())
     ]
+
+
+@pytest.mark.parametrize("command", ["features", "cam", "channels"])
+def test_layers_are_named_one_by_one_or_with_commas_between(command, convolutional_run, capsys):
+    from PIL import Image
+
+    Image.new("L", (28, 28), 99).save("a.png")
+    pictures = ["--top", "0"] if command == "channels" else ["--images", "a.png"]
+    told = []
+    for layers in (["conv1", "conv2"], ["conv1,conv2"], ["conv1, conv2"]):
+        assert main(["inspect", command, "run", *pictures, "--layers", *layers, "--json"]) == 0
+        told.append(json.loads(capsys.readouterr().out))
+    assert told[0] == told[1] == told[2]
+    assert "conv2" in json.dumps(told[0])
+    assert main(["inspect", command, "run", *pictures, "--layers", "conv1,conv9"]) == 1
+    assert "'conv9'" in capsys.readouterr().err

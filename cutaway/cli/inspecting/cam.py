@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from cutaway.cli.arguments import parse
+from cutaway.cli.arguments import layer_names, parse
 from cutaway.cli.inspecting.cam_pictures import AT_A_TIME, CamQuestion, cam_pictures
 from cutaway.cli.inspecting.explained_pictures import ExplainedPictures, tell_alone
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
@@ -41,7 +41,8 @@ class CamOptions:
     against: str | None = None
     """Explain why the class rather than this one; `runner-up` is the likeliest other class."""
     layers: Annotated[list[str] | None, tyro.conf.arg(aliases=["--target-layer"])] = None
-    """Layers to read the maps at; found by default. Maps of several are fused, each scaled by its strongest point."""
+    """Layers to read the maps at, a b or a,b; found by default. Maps of several are fused, each scaled by its strongest
+    point."""
     fusion: Literal["mean", "max"] = "mean"
     """Of several layers' maps at each position."""
     smooth: bool = False
@@ -86,7 +87,7 @@ def run_cam(arguments: Sequence[str]) -> None:
         labels=options.label,
         top=options.top,
         against=options.against,
-        layers=options.layers,
+        layers=layer_names(options.layers),
         fusion=options.fusion,
         smooth=options.smooth,
         mirror=options.mirror,

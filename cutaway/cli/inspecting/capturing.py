@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from cutaway.cli.arguments import parse
+from cutaway.cli.arguments import layer_names, parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
 from cutaway.cli.inspecting.splits import SplitName, split_named
 from cutaway.cli.inspecting.tensor_files import TensorFiles, tensor_files
@@ -37,7 +37,8 @@ class CaptureOptions:
     reference: tyro.conf.Positional[str]
     """A run (its best bundle), RUN@last, RUN@STEP, or a bundle's directory."""
     layers: list[str] | None = None
-    """Layers and operations by name or pattern, such as layer4.* or '*:relu#*'; by default all that compute."""
+    """Layers and operations by name or pattern, such as layer4.* or '*:relu#*', a b or a,b; by default all
+    that compute."""
     of: tuple[Literal["outputs", "inputs", "gradients"], ...] = ("outputs",)
     """What to look at: outputs, inputs, gradients (of each picture's own loss, at the outputs)."""
     data: str | None = None
@@ -76,7 +77,7 @@ def run_capture(arguments: Sequence[str]) -> None:
         found = layer_statistics(
             restored.network,
             source.batches(),
-            options.layers,
+            layer_names(options.layers),
             parts=options.of,
             on_tensor=None if files is None else files.add,
         )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import tyro
 
-from cutaway.cli.arguments import parse
+from cutaway.cli.arguments import layer_names, parse
 from cutaway.cli.file_names import layer_words
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
 from cutaway.cli.inspecting.splits import SplitName, split_named
@@ -37,7 +37,8 @@ class ChannelsOptions:
     split: SplitName | None = None
     """Which of its splits, or all of them; by default test, or valid where there is none."""
     layers: list[str] | None = None
-    """Layers and operations by name or pattern, such as layer4.* or '*:relu#*'; by default all activations."""
+    """Layers and operations by name or pattern, such as layer4.* or '*:relu#*', a b or a,b; by default all
+    activations."""
     top: int = 9
     """Pictures shown of each channel; 0 draws no sheets."""
     channels: list[int] | None = None
@@ -76,8 +77,9 @@ def run_channels(arguments: Sequence[str]) -> None:
     batches = (feed.inputs(batch) for batch in feed.batches(options.batch_size))
     number = -(-len(split) // options.batch_size)
     looked_at = "all splits" if options.split == "all" else split.name
+    layers = layer_names(options.layers)
     found = channel_activity(
-        restored.network, bars(batches, f"looking at {looked_at}", number), options.layers, top=options.top
+        restored.network, bars(batches, f"looking at {looked_at}", number), layers, top=options.top
     )
     picture = partial(seen_picture, split, restored.preprocessing)
     sheets = _sheets(found, picture, options) if options.top else [None] * len(found)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import tyro
 
-from cutaway.cli.arguments import parse
+from cutaway.cli.arguments import layer_names, parse
 from cutaway.cli.file_names import layer_words
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
 from cutaway.cli.outputs import require_folder
@@ -35,7 +35,7 @@ class FeaturesOptions:
     out: Path = Path("features")
     """Directory for the sheets; of several pictures each has a folder in it."""
     layers: list[str] | None = None
-    """Layers by name or pattern; by default each stage's last."""
+    """Layers by name or pattern, a b or a,b; by default each stage's last."""
     rank: Literal["activation", "variance"] = "activation"
     """Order channels by the mean size of their values, or by how much they vary over the picture."""
     scale: Literal["shared", "map"] = "shared"
@@ -102,7 +102,7 @@ def _write(restored: Restored, picture: Pixels, out: Path, options: FeaturesOpti
 
     seen = restored.preprocessing.picture(picture)[None]
     found = feature_maps(
-        restored.network, torch.from_numpy(restored.preprocessing.normalise(seen)), options.layers or None
+        restored.network, torch.from_numpy(restored.preprocessing.normalise(seen)), layer_names(options.layers) or None
     )
     out.mkdir(parents=True, exist_ok=True)
     entries: list[dict[str, object]] = []
