@@ -1,5 +1,6 @@
 """Shared by all tests: pictures, who runs what, and one thread a process, so that two don't fight for two cores."""
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -47,6 +48,16 @@ def pictures(tmp_path_factory):
             pixels = noise.integers(0, 90, (30, 36, 3)) + 80 * index
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
     return folder
+
+
+@pytest.fixture
+def pretended_gpu(monkeypatch):
+    """A device `cuda:0` that the CPU computes for: see `pretended_gpu.py`."""
+    spec = importlib.util.spec_from_file_location("pretended_gpu", Path(__file__).with_name("pretended_gpu.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with module.pretended(monkeypatch) as device:
+        yield device
 
 
 @pytest.fixture(scope="module")

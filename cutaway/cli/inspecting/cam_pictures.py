@@ -162,13 +162,13 @@ def _maps(
 
 
 def _only(activation: ClassActivation, index: int) -> ClassActivation:
-    """One picture's maps, [T, h, w]."""
+    """One picture's maps, [T, h, w], and the rest of it, on the CPU."""
     return replace(
         activation,
         maps=activation.maps[index].float().cpu(),
-        logits=activation.logits[index : index + 1],
-        class_index=activation.class_index[index],
-        against=None if activation.against is None else activation.against[index],
+        logits=activation.logits[index : index + 1].cpu(),
+        class_index=activation.class_index[index].cpu(),
+        against=None if activation.against is None else activation.against[index].cpu(),
     )
 
 
