@@ -12,7 +12,15 @@ from PIL import Image
 from cutaway.cli import main
 
 SEEN = ["--images", "a.png", "b.png"]
+SECTIONS = ["samples", "scores", "calibration", "comparison", "kernels", "features", "weights"]
 COMMANDS = [
+    pytest.param(
+        ["inspect", "report", "run", "--against", "run", "--sections", *SECTIONS], id="report", marks=pytest.mark.slow
+    ),
+    pytest.param(
+        ["inspect", "histograms", "run", "--of", "weights", "biases", "gradients", "activations", "--pictures", "9"],
+        id="histograms",
+    ),
     pytest.param(["inspect", "channels", "run", "--top", "0", "--json"], id="channels"),
     pytest.param(["inspect", "features", "run", *SEEN, "--limit", "4"], id="features"),
     pytest.param(["inspect", "cam", "run", *SEEN, "--label", "Shirt", "--against", "Coat", "--raw"], id="cam"),
@@ -59,3 +67,9 @@ def test_a_gpu_gives_what_the_cpu_gives(found, words, pretended_gpu, monkeypatch
 @pytest.mark.parametrize("words", COMMANDS)
 def test_a_real_gpu_writes_what_the_cpu_writes(found, words) -> None:
     assert found(*words, "--device", "cuda").keys() == found(*words, "--device", "cpu").keys()
+
+
+@pytest.mark.parametrize("command", ["histograms", "report"])
+def test_a_device_that_is_not_there_is_told_before_anything_is_read(command, capsys) -> None:
+    assert main(["inspect", command, "nowhere", "--device", "cuda:99"]) == 1
+    assert "no device 'cuda:99'" in capsys.readouterr().err

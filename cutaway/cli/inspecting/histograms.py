@@ -16,6 +16,7 @@ from cutaway.cli.terminal import bars, one_line, say, say_json, without_nan
 from cutaway.errors import BundleError, InspectionError, SettingsError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
     from cutaway.checkpoints import Restored, Run, Stored
@@ -48,6 +49,8 @@ class HistogramsOptions:
     """Directory for the figures."""
     tensorboard: bool = False
     """Write the distributions into the run's TensorBoard events too."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
     json: bool = False
     """Print the numbers as JSON, in place of writing figures."""
     reading: Reading = field(default_factory=ReadingOptions)
@@ -73,8 +76,12 @@ def run_histograms(arguments: Sequence[str]) -> None:
     if not options.json:
         require_folder(options.out)
 
+    from cutaway.devices import choose_device
+
+    device = choose_device(options.device)
     restored = options.reading.restore(options.reference)
-    found = _find(restored, options)
+    restored.network.to(device)
+    found = _find(restored, options, device)
     if options.tensorboard:
         where = _write_events(restored, found)
     if options.json:
@@ -95,7 +102,7 @@ def write_histograms(restored: Restored, out: Path) -> str:
     return line
 
 
-def _find(restored: Restored, options: HistogramsOptions) -> _Found:
+def _find(restored: Restored, options: HistogramsOptions, device: torch.device) -> _Found:
     from cutaway.inspect import weight_histograms
     from cutaway.inspect.histograms import bias_histograms
     from cutaway.inspect.passes import activation_histograms, loss_gradient_histograms
@@ -108,7 +115,7 @@ def _find(restored: Restored, options: HistogramsOptions) -> _Found:
     if "biases" in options.of:
         histograms[_BIASES] = bias_histograms(restored.network)
     if {"gradients", "activations"} & set(options.of):
-        batches = list(_batches(restored, options.data, options.pictures))
+        batches = list(_batches(restored, options.data, options.pictures, device))
         if "gradients" in options.of:
             histograms["gradients"] = loss_gradient_histograms(restored.network, batches)
         if "activations" in options.of:
@@ -132,8 +139,10 @@ def _find(restored: Restored, options: HistogramsOptions) -> _Found:
     return _Found(histograms, updates, history if options.over_time else (), notes)
 
 
-def _batches(restored: Restored, data: str | None, pictures: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Pictures spread evenly over the training split, or over the first split that holds any."""
+def _batches(
+    restored: Restored, data: str | None, pictures: int, device: torch.device
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Pictures spread evenly over the training split, or over the first split that holds any; and labels."""
     import torch
 
     from cutaway.batches import Feed
@@ -144,7 +153,7 @@ def _batches(restored: Restored, data: str | None, pictures: int) -> Iterator[tu
     if split is None:
         raise InspectionError("The data holds no pictures.", hint="Name others: --data folder:PATH.")
     order = torch.linspace(0, len(split) - 1, min(pictures, len(split))).round().long()
-    feed = Feed(split, restored.preprocessing)
+    feed = Feed(split, restored.preprocessing, device=device)
     for batch in bars(feed.batches(_BATCH, order), "reading pictures", -(-len(order) // _BATCH)):
         yield feed.inputs(batch), batch.labels
 

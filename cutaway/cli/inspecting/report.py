@@ -17,6 +17,8 @@ from cutaway.cli.terminal import bars, say
 from cutaway.errors import BundleError, SettingsError
 
 if TYPE_CHECKING:
+    import torch
+
     from cutaway.checkpoints import Restored, Run
     from cutaway.datasets import Dataset
     from cutaway.evaluation import Evaluation
@@ -46,6 +48,8 @@ class ReportOptions:
     """Another bundle or run, to show which pictures it recognises and this one does not, and the other way."""
     tensorboard: bool = False
     """Write the figures and the network's graph into the run's TensorBoard events too."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:N or mps."""
     reading: Reading = field(default_factory=ReadingOptions)
 
 
@@ -58,7 +62,11 @@ def run_report(arguments: Sequence[str]) -> None:
         raise SettingsError("No section is named.", hint="Leave --sections out for all of them.")
     if options.out is not None:
         require_folder(options.out.parent if options.out.suffix.lower() in (".html", ".htm") else options.out)
+    from cutaway.devices import choose_device
+
+    device = choose_device(options.device)
     restored = options.reading.restore(options.reference)
+    restored.network.to(device)
     dataset = data_of(restored, options.data, track=bars)
     out = options.out or restored.path.parent.parent / "report" / "index.html"
     written = write_html(
@@ -69,6 +77,7 @@ def run_report(arguments: Sequence[str]) -> None:
         against=None if options.against is None else options.reading.restore(options.against),
         sections=options.sections,
         tensorboard=options.tensorboard,
+        device=device,
     )
     say(written)
 
@@ -82,8 +91,9 @@ def write_html(
     against: Restored | None = None,
     sections: Sequence[str] | None = None,
     tensorboard: bool = False,
+    device: torch.device | str = "cpu",
 ) -> str:
-    """Writes the report, or these sections of it; returns a line on it."""
+    """Writes the report, or these sections of it, of a network on `device`; returns a line on it."""
     import torch
 
     from cutaway.checkpoints import Run
@@ -99,7 +109,7 @@ def write_html(
     if split == "valid":
         tell_validation()
     prepared = into_memory(dataset, restored.preprocessing, track=bars)
-    answers = evaluate(restored.network, prepared.split(split), restored.preprocessing, track=bars)
+    answers = evaluate(restored.network, prepared.split(split), restored.preprocessing, device=device, track=bars)
     run = Run(restored.path.parent.parent)
     rows = [entry for entry in run.journal() if entry["kind"] == "epoch"]
     augmented = decode(run.augmented) if run.augmented.is_file() else None
@@ -113,7 +123,7 @@ def write_html(
         augmented=augmented,
         history=history,
         slice_by=slice_by,
-        against=None if against is None else _other(against, restored, dataset, split, answers),
+        against=None if against is None else _other(against, restored, dataset, split, answers, device),
         memory=training_memory_of(restored),
         sections=sections,
         track=bars,
@@ -127,12 +137,19 @@ def write_html(
     return written
 
 
-def _other(other: Restored, restored: Restored, dataset: Dataset, split: str, answers: Evaluation) -> Other:
+def _other(
+    other: Restored,
+    restored: Restored,
+    dataset: Dataset,
+    split: str,
+    answers: Evaluation,
+    device: torch.device | str,
+) -> Other:
     """Another bundle's answers, under a name without the path of any machine."""
     from cutaway.cli.inspecting.comparing import compared
     from cutaway.inspect.report import Other
 
-    found = compared(other, restored, dataset, dataset.split(split), answers)
+    found = compared(other, restored, dataset, dataset.split(split), answers, device=device)
     progress = other.manifest.progress
     name = f"{other.spec.name} of epoch {progress.epoch}, step {progress.step}, bundle {other.manifest.digest()[:12]}"
     return Other(name, found.answers, found.learned)

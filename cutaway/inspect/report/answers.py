@@ -92,7 +92,9 @@ def gather_comparison(subject: Subject) -> Mapping[str, Any] | None:
 def gather_embedding(subject: Subject) -> Mapping[str, Any] | None:
     """The split's pictures by the features that the last layer takes; left out where there is no such map."""
     try:
-        features = penultimate_features(subject.network, subject.samples, subject.preprocessing, track=subject.track)
+        features = penultimate_features(
+            subject.network, subject.samples, subject.preprocessing, device=subject.device, track=subject.track
+        )
         found = embed(features, "tsne", limit=MOST_POINTS)
     except CutawayError:
         return None  # a network without a last layer of its own, or too few pictures

@@ -110,14 +110,12 @@ def gather_weights(subject: Subject) -> Mapping[str, Any] | None:
     number = min(len(subject.samples), MOST_MEASURED, max(1, int(_BUDGET / max(1, subject.table.totals.macs))))
     indices = [at * len(subject.samples) // number for at in range(number)] if number else []
     seen = f"{number:,} picture{'' if number == 1 else 's'}"
-    parameter = next(subject.network.parameters(), None)
-    device = None if parameter is None else parameter.device
 
     def batches() -> Iterator[tuple[Tensor, Tensor]]:
         for start in range(0, len(indices), _BATCH):
             some = indices[start : start + _BATCH]
             pictures = subject.inputs([subject.picture(index) for index in some])
-            yield pictures.to(device), subject.answers.labels[some].to(device)
+            yield pictures, subject.answers.labels[some].to(subject.device)
 
     groups = [
         _group("weights", "How the weights of each layer are distributed.", weight_histograms(subject.network)),

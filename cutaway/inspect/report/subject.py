@@ -124,6 +124,12 @@ class Subject:
         image = self.samples.image(index)
         return image if self.samples.prepared else self.preprocessing.picture(image)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network's weights lie; the CPU where it has none."""
+        parameter = next(self.network.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+
     def inputs(self, pictures: Sequence[Pixels]) -> Tensor:
-        """Pictures as the network takes them: float [N, C, h, w]."""
-        return torch.from_numpy(self.preprocessing.normalise(np.stack(pictures)))
+        """Pictures as the network takes them: float [N, C, h, w], where its weights lie."""
+        return torch.from_numpy(self.preprocessing.normalise(np.stack(pictures))).to(self.device)
