@@ -253,6 +253,44 @@ def test_gradients_and_activations_are_those_of_the_split_and_what_is_odd_is_sai
     assert f"What each layer returns over {len(samples)} pictures" in " ".join(text.split())
 
 
+def test_what_layers_return_is_told_with_the_gradients_there() -> None:
+    net, samples = network(), split()
+    given = {"title": "x", "sections": ["outputs"]}
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    rows = {one.layer: (one.statistics, gradients) for one, _, gradients in found["outputs"]["rows"]}
+    assert list(rows) == ["0", "1", "2", "3", "4", "5"]
+    pictures = np.stack([PREPROCESSING.picture(image) for image in samples.images])
+    with torch.no_grad():
+        maps = network().eval()[:3](torch.from_numpy(PREPROCESSING.normalise(pictures)))
+    values, gradients = rows["2"]
+    assert values.zeros == pytest.approx(float((maps == 0).double().mean()))
+    assert values.std == pytest.approx(float(maps.double().std(correction=0)), rel=1e-5)
+    assert gradients.count == values.count
+    shown = Reader(render_report(found)).text
+    assert f"The values of each layer over {len(samples)} pictures" in " ".join(shown.split())
+    assert "not finite" not in shown
+    with torch.no_grad():
+        net[3] = nn.AvgPool2d(2)
+        net[1].running_var[0] = float("nan")
+    broken = report_on(net, PREPROCESSING, CLASSES, samples, answers(network(), samples), **given)
+    assert "The first values that are not finite are those of 1." in " ".join(
+        Reader(render_report(broken)).text.split()
+    )
+
+
+def test_of_a_network_without_gradients_only_the_values_are_told() -> None:
+    class WithoutAutograd(nn.Sequential):
+        @torch.no_grad()
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x)
+
+    net, samples = WithoutAutograd(*network()), split()
+    given = {"title": "x", "sections": ["outputs"]}
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    assert [gradients for *_, gradients in found["outputs"]["rows"]] == [None] * 6
+    assert "–" in Reader(render_report(found)).text
+
+
 def test_parts_of_the_data_are_scored_by_the_columns_that_tell_something(tmp_path: Path) -> None:
     net, samples = network(), split(20)
     columns = {

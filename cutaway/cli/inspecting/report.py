@@ -40,7 +40,7 @@ class ReportOptions:
     """Pictures to evaluate on, in place of the run's own data."""
     sections: list[str] | None = None
     """Only these, in the report's order: samples trust scores calibration slices comparison embedding curves
-    augmented layers kernels features channels weights history settings environment."""
+    augmented layers kernels features channels outputs weights history settings environment."""
     slice_by: list[str] | None = None
     """Columns of the pictures to score the parts of: folder, or those of a CSV list; by default every one that makes
     a few."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,10 +13,9 @@ from cutaway.inspect.canvas import pixels
 from cutaway.inspect.channel_figures import draw_top_pictures
 from cutaway.inspect.channels import FEW_PICTURES, channel_activity
 from cutaway.inspect.intervals import never_seen
-from cutaway.inspect.report.subject import Subject
+from cutaway.inspect.report.subject import BATCH, Subject
 
 MOST_PICTURES, TOP, MOST_LAYERS, MOST_NAMED, CHANNELS_DRAWN = 1024, 8, 80, 12, 6
-_BATCH = 64
 # Of a network's multiply-accumulates: some ten seconds.
 _BUDGET = 3e11
 
@@ -34,11 +33,17 @@ class LayerChannels:
 
 def gather(subject: Subject) -> Mapping[str, Any] | None:
     """Looks over pictures spread evenly over the split, as many as can be afforded."""
-    affordable = max(_BATCH, int(_BUDGET / max(1, subject.table.totals.macs)))
-    number = min(len(subject.samples), MOST_PICTURES, affordable)
-    indices = [at * len(subject.samples) // number for at in range(number)] if number else []
+    affordable = max(BATCH, int(_BUDGET / max(1, subject.table.totals.macs)))
+    indices = subject.spread(min(MOST_PICTURES, affordable))
+    number = len(indices)
     try:
-        found = channel_activity(subject.network, _batches(subject, indices), top=TOP)
+        found = channel_activity(
+            subject.network,
+            subject.track(
+                (inputs for inputs, _ in subject.batches(indices)), "looking at channels", -(-number // BATCH)
+            ),
+            top=TOP,
+        )
     except (InspectionError, NetworkError):
         return None  # a network without an activation that has channels
     layers = [
@@ -61,12 +66,6 @@ def gather(subject: Subject) -> Mapping[str, Any] | None:
         if last is None
         else pixels(draw_top_pictures(last, lambda index: subject.picture(indices[index]), limit=CHANNELS_DRAWN)),
     }
-
-
-def _batches(subject: Subject, indices: list[int]) -> Iterator[Tensor]:
-    starts = range(0, len(indices), _BATCH)
-    for start in subject.track(starts, "looking at channels", len(starts)):
-        yield subject.inputs([subject.picture(index) for index in indices[start : start + _BATCH]])
 
 
 def _named(channels: list[int], shares: Tensor | None = None) -> str:

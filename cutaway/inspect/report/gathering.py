@@ -16,7 +16,7 @@ from cutaway.inspect.intervals import wilson
 from cutaway.inspect.layer_rendering import byte_count, count
 from cutaway.inspect.layers import TrainingMemory
 from cutaway.inspect.report import answers as answering
-from cutaway.inspect.report import channels_seen, decisions, structure, training, trust
+from cutaway.inspect.report import channels_seen, decisions, structure, training, trust, values
 from cutaway.inspect.report.document import Report, Section
 from cutaway.inspect.report.subject import Other, Subject
 from cutaway.inspect.run_histories import Moment
@@ -46,8 +46,9 @@ SECTIONS: Mapping[str, SectionKind] = {
     "kernels": SectionKind("First kernels", structure.gather_kernels),
     "features": SectionKind("Feature maps", structure.gather_features),
     "channels": SectionKind("Channels", channels_seen.gather),
-    "weights": SectionKind("Weights, gradients, activations", structure.gather_weights),
-    "history": SectionKind("Weights and updates over the run", structure.gather_history),
+    "outputs": SectionKind("What the layers return", values.gather_outputs),
+    "weights": SectionKind("Weights, gradients, activations", values.gather_weights),
+    "history": SectionKind("Weights and updates over the run", values.gather_history),
     "settings": SectionKind("Settings", training.gather_settings),
     "environment": SectionKind("Environment", training.gather_environment),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -20,6 +20,9 @@ from cutaway.inspect.run_histories import Moment
 from cutaway.networks.target_layers import TargetLayer, find_target_layer
 from cutaway.preprocessing.spec import Pixels, Preprocessing
 from cutaway.progress import Track, silent
+
+BATCH = 64
+"""Pictures that run through the network at a time."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,17 @@ class Subject:
         """Where the network's weights lie; the CPU where it has none."""
         parameter = next(self.network.parameters(), None)
         return torch.device("cpu") if parameter is None else parameter.device
+
+    def spread(self, most: int) -> list[int]:
+        """So many samples at most, evenly over the split."""
+        number = min(len(self.samples), most)
+        return [at * len(self.samples) // number for at in range(number)] if number else []
+
+    def batches(self, indices: Sequence[int]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Inputs float [N, C, h, w] and labels int64 [N] of these samples, on the network's device."""
+        for start in range(0, len(indices), BATCH):
+            some = list(indices[start : start + BATCH])
+            yield self.inputs([self.picture(index) for index in some]), self.answers.labels[some].to(self.device)
 
     def inputs(self, pictures: Sequence[Pixels]) -> Tensor:
         """Pictures as the network takes them: float [N, C, h, w], where its weights lie."""
