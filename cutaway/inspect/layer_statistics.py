@@ -113,9 +113,8 @@ def layer_statistics(
         raise InspectionError(f"There are {', '.join(PARTS)} to look at, not {unknown[0] if unknown else 'nothing'}.")
     with_gradients = "gradients" in parts
     require_batches(batches, pairs=with_gradients)
-    gathered = _Gathered(network, parts, on_tensor)
     chosen: Layers = [_is_leaf, "*:*"] if layers is None else layers
-    gathered.leave_out = _REARRANGING if layers is None else frozenset()
+    gathered = _Gathered(network, parts, on_tensor, leave_out=_REARRANGING if layers is None else frozenset())
     with untouched(network), torch.set_grad_enabled(with_gradients):
         network.eval()
         with capture(
@@ -144,18 +143,24 @@ def layer_statistics(
 class _Gathered:
     """The streams of all layers and parts, in the order in which they came."""
 
-    def __init__(self, network: nn.Module, parts: Sequence[Part], on_tensor: Callable[[Recorded], None] | None) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        parts: Sequence[Part],
+        on_tensor: Callable[[Recorded], None] | None,
+        leave_out: frozenset[str],
+    ) -> None:
         self._modules = named_modules(network, shared=True)
         self._parts = parts
         self._on_tensor = on_tensor
         self._streams: dict[str, dict[Part, StreamingStatistics]] = {}
         self._shapes: dict[tuple[str, Part], list[tuple[int, ...]]] = {}
         self._layers: dict[str, str] = {}
-        self.leave_out: frozenset[str] = frozenset()
+        self._leave_out = leave_out
         self.num_pictures = 0
 
     def add(self, call: Call) -> None:
-        if _operation(call.layer) in self.leave_out:
+        if _operation(call.layer) in self._leave_out:
             return
         self._layers.setdefault(call.label, call.layer)
         if "outputs" in self._parts:
@@ -164,13 +169,12 @@ class _Gathered:
             self._add(call.label, "inputs", (call.inputs, call.keyword_inputs or {}))
 
     def add_all(self, captured: Capture, total: Tensor) -> None:
+        gradients = {layer: iter(by_call) for layer, by_call in captured.gradients(total).items()}
         for call in captured.all_calls:
             self.add(call)
-        calls = iter(captured.all_calls)
-        by_layer = {layer: iter(found) for layer, found in captured.gradients(total).items()}
-        for call in calls:
+            gradient = next(gradients[call.layer])
             if call.label in self._layers:
-                self._add(call.label, "gradients", next(by_layer[call.layer]))
+                self._add(call.label, "gradients", gradient)
 
     def _add(self, label: str, part: Part, structure: Any) -> None:
         tensors: list[Tensor] = []
