@@ -95,7 +95,7 @@ def layer_statistics(
         batches: Inputs, such as float32 [N, C, H, W], on the network's device; pairs of them and of targets [N] where
             gradients are asked for.
         layers: As for `capture`. All modules without children if None, and the operations outside of them but those
-            that only rearrange values.
+            that only rearrange values or return no floating-point numbers.
         parts: What to look at.
         loss: From logits and targets to a scalar, for gradients; by default each picture's own cross-entropy.
         on_tensor: Told of every tensor, also of whole numbers, in the order in which the calls ended.
@@ -137,7 +137,8 @@ def layer_statistics(
                     network(batch)
     if not gathered.num_pictures:
         raise InspectionError("There are no pictures to run through the network.")
-    return gathered.result(() if layers is None else captured.layers)
+    found = gathered.result(() if layers is None else captured.layers)
+    return found if layers is not None else tuple(one for one in found if _has_values(one.statistics))
 
 
 class _Gathered:
@@ -216,6 +217,10 @@ class _Gathered:
 
     def _kind(self, layer: str) -> str:
         return type(self._modules[layer]).__name__ if layer in self._modules else _operation(layer)
+
+
+def _has_values(statistics: Statistics) -> bool:
+    return statistics.count + statistics.num_nan + statistics.num_infinite > 0
 
 
 def _is_leaf(name: str, module: nn.Module) -> bool:

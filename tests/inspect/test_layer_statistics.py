@@ -102,6 +102,18 @@ def test_layers_are_chosen_as_for_a_capture_and_what_is_never_called_is_told() -
         layer_statistics(network, [torch.randn(3, 4)], "third")
 
 
+class Masked(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.masked_fill(x > 1, 0)
+
+
+def test_what_returns_no_floating_point_numbers_is_left_out_unless_it_is_asked_for() -> None:
+    batch = torch.tensor([[1.0, 2.0]])
+    assert [one.layer for one in layer_statistics(Masked(), [batch])] == [":masked_fill#0", ""]
+    (one,) = layer_statistics(Masked(), [batch], ":gt#0")
+    assert (one.shapes, one.statistics.count) == (((2,),), 0)
+
+
 def test_values_that_are_no_numbers_are_counted_and_left_out() -> None:
     network = nn.Sequential(nn.Identity())
     batch = torch.tensor([[1.0, float("nan")], [float("inf"), 3.0]])
