@@ -22,6 +22,10 @@ COMMANDS = [
         id="histograms",
     ),
     pytest.param(["inspect", "channels", "run", "--top", "0", "--json"], id="channels"),
+    pytest.param(
+        ["inspect", "capture", "run", "--of", "outputs", "inputs", "gradients", "--pictures", "9", "--out", "arrays"],
+        id="capture",
+    ),
     pytest.param(["inspect", "features", "run", *SEEN, "--limit", "4"], id="features"),
     pytest.param(["inspect", "cam", "run", *SEEN, "--label", "Shirt", "--against", "Coat", "--raw"], id="cam"),
     pytest.param(["inspect", "attribution", "run", *SEEN, "--method", "all"], id="attribution", marks=pytest.mark.slow),
