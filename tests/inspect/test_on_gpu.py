@@ -96,7 +96,7 @@ def report(device: torch.device, sections: list[str]) -> Report:
         split,
         answers,
         title="a report",
-        right=4,
+        right=3,
         wrong=2,
         sections=sections,
     )

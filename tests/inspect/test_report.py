@@ -22,9 +22,9 @@ from cutaway.cli.inspecting import report as report_command
 from cutaway.datasets import Split
 from cutaway.errors import InspectionError, NetworkError
 from cutaway.inspect.event_files import EventFiles
-from cutaway.inspect.faithfulness import MethodComparison
+from cutaway.inspect.faithfulness import METRICS, MethodComparison, Randomisation, Verdict
 from cutaway.inspect.layer_rendering import memory_sentence
-from cutaway.inspect.layers import training_memory
+from cutaway.inspect.layers import layer_table, training_memory
 from cutaway.inspect.report import (
     SECTIONS,
     Other,
@@ -37,6 +37,7 @@ from cutaway.inspect.report import (
     write_report,
 )
 from cutaway.inspect.report.decisions import Explanation, SampleView, content
+from cutaway.inspect.report.measuring_costs import to_measure, to_randomise
 from cutaway.preprocessing.spec import Preprocessing
 
 CLASSES = ("كلب", "猫", "<script>alert(1)</script>", "a\"b' onmouseover='x'")
@@ -390,10 +391,19 @@ def test_a_network_that_costs_too_much_to_measure_says_so(monkeypatch: pytest.Mo
     net, samples = network(), split()
     given = {"title": "x", "sections": ["trust"]}
     measured = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
-    rows = measured["trust"]["comparison"]["rows"]
-    assert [row["method"] for row in rows if not row["is_reference"]] == measured["trust"]["methods"]
-    assert any(row["is_reference"] for row in rows)
+    tables = measured["trust"]["comparison"]["tables"]
+    for rows in (table["rows"] for table in tables):
+        assert [row["method"] for row in rows if not row["is_reference"]] == measured["trust"]["methods"]
+        assert any(row["is_reference"] for row in rows)
     text = " ".join(Reader(render_report(measured)).text.split())
+    assert [title for table in tables for title in table["metrics"]] == [metric.title for metric in METRICS.values()]
+    assert all(said in text and (" is good" in said) for table in tables for said in table["said"])
+    assert "Not measured here" not in text
+    assert "nan" not in text
+    for row in tables[1]["rows"]:  # of maps that don't look at the network, max-sensitivity says nothing
+        mean, _, _, doubt = row["cells"][-1]
+        assert (mean != mean) is row["is_reference"]
+        assert doubt == ""
     assert measured["trust"]["comparison"]["verdict"] in text
     sanity = measured["trust"]["sanity"]
     assert len(sanity["sentences"]) == len(measured["trust"]["methods"])
@@ -408,7 +418,93 @@ def test_a_network_that_costs_too_much_to_measure_says_so(monkeypatch: pytest.Mo
     assert "--sanity" not in text
 
 
-def test_how_far_integrated_gradients_are_from_adding_up_is_said() -> None:
+def test_dear_measures_drop_out_before_pictures_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, samples = network(), split()
+    given = {"title": "x", "sections": ["trust"]}
+    names = ("grad-cam", "hirescam", "layercam", *trust._ATTRIBUTIONS)
+    kept = tuple(name for name in names if name != "occlusion")
+    metrics = [metric for metric in METRICS if metric not in ("max-sensitivity", "infidelity")]
+    macs = layer_table(net, PREPROCESSING.input_shape).totals.macs
+    monkeypatch.setattr(trust, "MOST_MEASURED", 5)
+    monkeypatch.setattr(trust, "_BUDGET", 1.01 * 5 * macs * to_measure(kept, metrics, (16, 16)))
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    measured = found["trust"]["comparison"]
+    assert measured["num_pictures"] == 5
+    assert [row["method"] for row in measured["tables"][1]["rows"] if not row["is_reference"]] == [
+        title for title in found["trust"]["methods"] if title != "occlusion"
+    ]
+    told = " ".join(Reader(render_report(found)).text.split())
+    assert "takes long with this network: max-sensitivity, infidelity, occlusion." in told
+    assert f"cutaway inspect faithfulness --methods {' '.join(names)} measures all" in told
+
+
+def test_occlusion_is_left_out_of_what_it_makes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, samples = network(), split()
+    given = {"title": "x", "sections": ["trust"]}
+    kept = ("grad-cam", "hirescam", "layercam", *(name for name in trust._ATTRIBUTIONS if name != "occlusion"))
+    macs = layer_table(net, PREPROCESSING.input_shape).totals.macs
+    monkeypatch.setattr(trust, "MOST_MEASURED", 4)
+    monkeypatch.setattr(trust, "_BUDGET", 1.01 * 4 * macs * to_randomise(kept, (16, 16)))
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    assert "occlusion" in found["trust"]["methods"]
+    assert len(found["trust"]["sanity"]["sentences"]) == len(kept)
+    assert "Not checked here, since it takes long with this network: occlusion." in Reader(render_report(found)).text
+    monkeypatch.setattr(trust, "_BUDGET", 1)
+    monkeypatch.setattr(trust, "_BUDGET_OF_SHOWN", 1)
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    assert "occlusion" not in found["trust"]["methods"]
+    assert "cutaway inspect attribution --method occlusion draws it" in Reader(render_report(found)).text
+
+
+class CutOff(nn.Module):
+    """Lets no gradient through to the picture."""
+
+    def forward(self, inputs: torch.Tensor) -> torch.Tensor:
+        return inputs.detach()
+
+
+@pytest.mark.parametrize(
+    ("layer", "without", "why"),
+    [
+        (nn.GELU(), ["guided backprop"], "whose only rectifiers are ReLUs"),
+        (CutOff(), [title for name, title in trust._ATTRIBUTIONS.items() if name != "occlusion"], "cuts off"),
+    ],
+    ids=["gelu", "cut off"],
+)
+def test_methods_that_a_network_refuses_are_left_out_and_the_others_stay(layer, without, why, monkeypatch) -> None:
+    monkeypatch.setattr(trust, "_BUDGET", 1)
+    net = network()
+    if isinstance(layer, CutOff):
+        net = nn.Sequential(layer, net)
+    else:
+        net[2] = layer
+    found = gathered_of(net, ("trust",))["trust"]
+    every = ["Grad-CAM", "HiResCAM", "LayerCAM", *trust._ATTRIBUTIONS.values()]
+    assert found["methods"] == [title for title in every if title not in without]
+    assert (found["completeness"] is None) is ("integrated gradients" in without)
+    (sentence,) = found["left_out"]
+    assert sentence.startswith(f"Without {', '.join(without)}: ")
+    assert why in sentence
+    assert why in Reader(render_report(gathered_of(net, ("trust",)))).text
+
+
+def test_a_believed_method_that_shows_the_picture_alone_is_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = Verdict(("guided backprop", "saliency"), None, ("deletion",), "Believe them.")
+    monkeypatch.setattr(trust, "which_to_believe", lambda found: verdict)
+    ranks = torch.tensor([[0.9] * 4, [0.8] * 4], dtype=torch.float64)
+    unmoved = Randomisation(("5", "0"), ranks, ranks)
+    moved = Randomisation(("5", "0"), ranks - 0.7, ranks)
+    monkeypatch.setattr(trust, "MOST_MEASURED", 5)
+    explained = iter([moved] * 5 + [unmoved] + [moved] * 3)  # the sixth is guided backprop
+    monkeypatch.setattr(trust, "randomisation_check", lambda *_, **__: next(explained))
+    found = gathered_of(network(), ("trust",))
+    said = "guided backprop stays much the same when all that was learned is gone"
+    assert [sentence.partition(":")[0] for sentence in found["trust"]["comparison"]["but"]] == [said]
+    assert f"But {said}" in Reader(render_report(found)).text
+
+
+def test_how_far_integrated_gradients_are_from_adding_up_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trust, "_BUDGET", 1)
     net, samples = network(), split()
     chosen = {"title": "x", "sections": ["trust"]}
     found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **chosen)
@@ -420,7 +516,7 @@ def test_how_far_integrated_gradients_are_from_adding_up_is_said() -> None:
 def test_fewer_pictures_than_chance_can_be_told_of_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     net, samples = network(), split()
     given = {"title": "x", "sections": ["trust"]}
-    monkeypatch.setattr(trust, "_RUNS_PER_RANDOMISED_LAYER", 10**12)
+    monkeypatch.setattr(trust.costs, "to_randomise", lambda methods, size: float("inf"))
     for most, measured in ((4, False), (5, True)):
         monkeypatch.setattr(trust, "MOST_MEASURED", most)
         found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
@@ -429,12 +525,13 @@ def test_fewer_pictures_than_chance_can_be_told_of_are_not_measured(monkeypatch:
         assert "too large" not in Reader(render_report(found)).text
 
 
-def test_a_network_that_mixes_pictures_is_told_of() -> None:
+def test_a_network_that_mixes_pictures_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Pictures mix" not in render_report(gathered())
+    monkeypatch.setattr(trust, "_BUDGET", 1)
     mixing = network()
     mixing[1] = nn.BatchNorm2d(4, track_running_stats=False)
     section = render_report(gathered_of(mixing, ("trust",)))
     assert "&#39;1&#39; normalises by the batch&#39;s own statistics" in section
-    assert "Pictures mix" not in render_report(gathered())
 
 
 def test_dead_channels_are_named() -> None:

@@ -47,7 +47,7 @@ def occlusion(
         InspectionError: There is no such class, or the window doesn't fit.
     """
     height, width = inputs.shape[-2:] if inputs.dim() == 4 else (1, 1)
-    window = max(1, round(min(height, width) / 7)) if window is None else window
+    window = usual_window(height, width)[0] if window is None else window
     stride = max(1, window // 2) if stride is None else stride
     if not (1 <= window <= min(height, width) and 1 <= stride <= window):
         raise InspectionError(
@@ -68,6 +68,12 @@ def occlusion(
         return Attribution(
             "occlusion", found, subject.logits, subject.classes, "sum", nothing.name, alone=subject.alone
         )
+
+
+def usual_window(height: int, width: int) -> tuple[int, int]:
+    """Side and stride of the window that `occlusion` takes by default."""
+    window = max(1, round(min(height, width) / 7))
+    return window, max(1, window // 2)
 
 
 def feature_ablation(

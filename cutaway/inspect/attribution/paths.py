@@ -11,6 +11,8 @@ from cutaway.inspect.attribution.result import Attribution
 from cutaway.inspect.attribution.subject import AT_A_TIME, ClassIndex, finite, gradient_of, prepared
 from cutaway.preprocessing import Preprocessing
 
+STEPS = 50
+
 
 def integrated_gradients(
     network: nn.Module,
@@ -18,7 +20,7 @@ def integrated_gradients(
     class_index: ClassIndex = -1,
     *,
     baseline: BaselineKind | Tensor | Baseline = "mean",
-    steps: int = 50,
+    steps: int = STEPS,
     preprocessing: Preprocessing | None = None,
     at_a_time: int = AT_A_TIME,
 ) -> Attribution:

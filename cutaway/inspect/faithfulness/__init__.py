@@ -8,7 +8,7 @@ from cutaway.inspect.faithfulness.masking import Shown, drop_and_increase
 from cutaway.inspect.faithfulness.randomisation import Randomisation, randomisation_check, rank_correlation
 from cutaway.inspect.faithfulness.reference_maps import REFERENCE_MAPS
 from cutaway.inspect.faithfulness.stability import infidelity, max_sensitivity
-from cutaway.inspect.faithfulness.verdicts import Verdict, what_it_shows, which_to_believe
+from cutaway.inspect.faithfulness.verdicts import Verdict, shows_the_picture, what_it_shows, which_to_believe
 
 __all__ = [
     "HEATMAP_METHODS",
@@ -32,6 +32,7 @@ __all__ = [
     "randomisation_check",
     "rank_correlation",
     "road",
+    "shows_the_picture",
     "what_it_shows",
     "which_to_believe",
 ]

@@ -17,6 +17,8 @@ from cutaway.inspect.faithfulness.randomisation import Randomisation
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#a6761d")
 _STYLES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
 _GREY = ("#8a8f98", "#b4b8bf")
+# Of many methods, no corner is free.
+_UNDER_LEGEND: dict[str, Any] = {"facecolor": "white", "framealpha": 0.8, "edgecolor": "none"}
 _SAID = {
     "deletion": ("strongest pixels taken away first", "lower is better"),
     "insertion": ("strongest pixels put in first", "higher is better"),
@@ -42,7 +44,7 @@ def draw_curves(found: MethodComparison) -> Figure:
         axes.set_title(f"{kind}: {what}\narea under the curve, {which}", fontsize=8, loc="left", color=INK)
         axes.set_xlabel("% of the pixels " + ("taken away" if down else "put in"), fontsize=8, color=SOFT)
         _tidied(axes)
-        axes.legend(fontsize=7, frameon=False, loc="upper right" if down else "lower right")
+        axes.legend(fontsize=7, **_UNDER_LEGEND, loc="upper right" if down else "lower right")
     return figure
 
 
@@ -77,7 +79,7 @@ def draw_randomisation(found: Mapping[str, Randomisation]) -> Figure:
         axes.axhline(0, color=_GREY[1], linewidth=0.8, zorder=0)
         axes.set_xlabel("randomised down to", fontsize=8, color=SOFT)
         _tidied(axes)
-        axes.legend(fontsize=7, frameon=False)
+        axes.legend(fontsize=7, **_UNDER_LEGEND)
     return figure
 
 

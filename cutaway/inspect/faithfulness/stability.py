@@ -14,6 +14,8 @@ from cutaway.inspect.attribution.gradients import picture_seed
 from cutaway.inspect.attribution.subject import AT_A_TIME, ClassIndex, prepared
 from cutaway.inspect.faithfulness.ordering import fitted_maps
 
+NOISY_COPIES, CHANGED_COPIES = 50, 5
+
 Explain = Callable[[Tensor, Tensor], Tensor]
 """From pictures [N, C, H, W] and their classes int64 [N] to heat-maps [N, h, w]."""
 
@@ -25,7 +27,7 @@ def infidelity(
     class_index: ClassIndex = -1,
     *,
     noise: float = 0.1,
-    samples: int = 50,
+    samples: int = NOISY_COPIES,
     seed: int = 0,
     at_a_time: int = AT_A_TIME,
 ) -> Tensor:
@@ -78,7 +80,7 @@ def max_sensitivity(
     class_index: ClassIndex = -1,
     *,
     radius: float = 0.02,
-    samples: int = 5,
+    samples: int = CHANGED_COPIES,
     seed: int = 0,
 ) -> Tensor:
     """How much a map changes at most when the picture changes a little (Yeh et al., arXiv:1901.09392, definition 3).

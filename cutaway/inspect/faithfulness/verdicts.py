@@ -59,6 +59,12 @@ def which_to_believe(found: MethodComparison) -> Verdict:
     return Verdict(believed, first, judges, sentence)
 
 
+def shows_the_picture(found: Randomisation) -> bool:
+    """Whether a method's maps stay much the same until the lowest layer of a network is random, or even then."""
+    is_last = found.changes_at == found.layers[-1] and len(found.layers) > 1
+    return found.depends_on_weights is not None and (found.changes_at is None or is_last)
+
+
 def what_it_shows(name: str, found: Randomisation) -> str:
     """Says of a method whether its maps depend on what the network learned."""
     if found.depends_on_weights is None:
