@@ -426,7 +426,7 @@ def test_dear_measures_drop_out_before_pictures_do(monkeypatch: pytest.MonkeyPat
     metrics = [metric for metric in METRICS if metric not in ("max-sensitivity", "infidelity")]
     macs = layer_table(net, PREPROCESSING.input_shape).totals.macs
     monkeypatch.setattr(trust, "MOST_MEASURED", 5)
-    monkeypatch.setattr(trust, "_BUDGET", 1.01 * 5 * macs * to_measure(kept, metrics, (16, 16)))
+    monkeypatch.setattr(trust, "_BUDGET", 1.01 * 3 * 5 * macs * to_measure(kept, metrics, (16, 16)))
     found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
     measured = found["trust"]["comparison"]
     assert measured["num_pictures"] == 5

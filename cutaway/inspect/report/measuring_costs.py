@@ -19,6 +19,7 @@ DEAREST_FIRST = ("max-sensitivity", "infidelity", "occlusion", "deep-lift", "gui
 
 # In forward passes; on the way back every product takes two.
 _THERE, _AND_BACK = 1, 3
+_FOR_ALL = 3
 # Each measure first asks the network for its answer to the picture as it is.
 _MEASURING = {
     "deletion": _THERE + CURVE_STEPS + 1,
@@ -78,13 +79,13 @@ def to_randomise(methods: Sequence[str], size: tuple[int, int]) -> int:
 def affordable(methods: Sequence[str], size: tuple[int, int], passes: float, pictures: int) -> Plan:
     """What can be measured of pictures with so many forward passes.
 
-    The dearest drop out one after the other, until all of the pictures can be paid for; a verdict of few is worth
-    less than one without them. What is left at last is measured on as many pictures as there can be.
+    The dearest drop out one after the other, until a third of the passes pays for all of the pictures: a report should
+    not take long for their sake, and a verdict of few pictures is worth less than one without them. What is left at
+    last is measured on as many pictures as there can be.
     """
     kept, metrics, left_out = list(methods), list(METRICS), []
-    number = int(passes / to_measure(kept, metrics, size))
     for name in DEAREST_FIRST:
-        if number >= pictures:
+        if pictures * to_measure(kept, metrics, size) <= passes / _FOR_ALL:
             break
         if name in metrics:
             metrics.remove(name)
@@ -93,5 +94,5 @@ def affordable(methods: Sequence[str], size: tuple[int, int], passes: float, pic
         else:
             continue
         left_out.append(name)
-        number = int(passes / to_measure(kept, metrics, size))
+    number = int(passes / to_measure(kept, metrics, size))
     return Plan(tuple(kept), tuple(metrics), min(number, pictures), tuple(left_out))
