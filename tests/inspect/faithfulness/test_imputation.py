@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cutaway.errors import InspectionError
-from cutaway.inspect.faithfulness import impute, road
+from cutaway.inspect.faithfulness import imputation, impute, road
 
 
 def solved_densely(picture, removed):
@@ -68,6 +68,17 @@ def test_whole_regions_of_several_pictures_are_each_solved_as_if_alone():
         for channel in range(2):
             wanted = solved_densely(pictures[index, channel].numpy(), removed[index].numpy())
             assert filled[index, channel].numpy() == pytest.approx(wanted, abs=1e-3)
+
+
+@pytest.mark.parametrize(("side", "times"), [(28, 1), (60, 2), (120, 4)])
+def test_pictures_are_solved_together_where_they_are_small(side, times, monkeypatch):
+    solved = []
+    monkeypatch.setattr(imputation, "_solved", lambda some, gone: solved.append(len(some)) or torch.zeros_like(some))
+    removed = torch.zeros(4, side, side, dtype=torch.bool)
+    removed[:, 0] = True
+    assert impute(torch.ones(4, 3, side, side), removed).shape == (4, 3, side, side)
+    assert len(solved) == times
+    assert sum(solved) == 4
 
 
 def test_what_stays_is_untouched_and_noise_is_as_told():
