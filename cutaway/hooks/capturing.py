@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from cutaway.errors import InspectionError
 from cutaway.hooks.captured import Call, Capture, no_such_operation
-from cutaway.hooks.naming import is_compiled, named_modules
+from cutaway.hooks.naming import all_modules, is_compiled, named_modules
 from cutaway.hooks.operations import OperationCall, OperationStart, unobserved, watch_operations
 from cutaway.hooks.selecting import Layers, Selection, has_wildcard, is_any_operation, is_meant, select
 from cutaway.hooks.shape_runs import without_attention_fast_path
@@ -96,7 +96,9 @@ def capture(
         # Last out: the hooks of operations must stand around those of the layers.
         stack.enter_context(torch.set_grad_enabled(gradients or torch.is_grad_enabled()))
         stack.enter_context(without_attention_fast_path())
-        stack.enter_context(torch.compiler.set_stance("force_eager") if is_compiled(network) else nullcontext())
+        stack.enter_context(
+            torch.compiler.set_stance("force_eager") if is_compiled(all_modules(network)) else nullcontext()
+        )
         stack.callback(_detach, network, list(network.buffers()), {id(b) for b in network.buffers() if b.requires_grad})
         for name, module in named_modules(network).items():
             entering = recorder.enters_network if name == "" else recorder.enters

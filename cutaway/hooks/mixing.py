@@ -26,9 +26,14 @@ def layers_over_batches(network: nn.Module) -> tuple[str, ...]:
     Those are batch norms made with `track_running_stats=False`, or whose running statistics were taken away.
     """
     # Names are looked for only where there is such a layer: this runs before every explanation.
-    if not any(_is_over_batch(module) for module in all_modules(network)):
+    if not any(map(is_over_batch, all_modules(network))):
         return ()
-    return tuple(name for name, module in named_modules(network).items() if _is_over_batch(module))
+    return tuple(name for name, module in named_modules(network).items() if is_over_batch(module))
+
+
+def is_over_batch(module: nn.Module) -> bool:
+    """Whether a layer normalises by the batch's own mean and variance in evaluation mode too."""
+    return isinstance(module, _BatchNorm) and module.running_mean is None and module.running_var is None
 
 
 def why_alone(network: nn.Module, inputs: Tensor) -> str | None:
@@ -58,10 +63,6 @@ def why_alone(network: nn.Module, inputs: Tensor) -> str | None:
         known = (stamp, _asked(network, inputs))
         _known[network] = known
     return known[1]
-
-
-def _is_over_batch(module: nn.Module) -> bool:
-    return isinstance(module, _BatchNorm) and module.running_mean is None and module.running_var is None
 
 
 def _require_one(network: nn.Module, inputs: Tensor, layer: str) -> None:

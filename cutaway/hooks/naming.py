@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import Any
 
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 
 _WRAPPERS = (DataParallel, DistributedDataParallel, AveragedModel)
+_MODULE_STATE = list(vars(nn.Module()))
 # What torch.compile, FSDP and activation checkpointing call the module inside.
 _INSIDE = frozenset({"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"})
 
@@ -57,21 +60,29 @@ def find_module(network: nn.Module, name: str) -> nn.Module | None:
 def all_modules(network: nn.Module) -> list[nn.Module]:
     """What `network.modules()` gives, in its order, at a third of the time: every explanation asks for it."""
     seen: dict[nn.Module, None] = {}
-    ahead = [network]
+    ahead: list[nn.Module | None] = [network]
     while ahead:
         module = ahead.pop()
-        if module not in seen:
+        if module is not None and module not in seen:
             seen[module] = None
             if module._modules:
-                ahead.extend(child for child in reversed(module._modules.values()) if child is not None)
+                ahead.extend(reversed(module._modules.values()))
     return list(seen)
 
 
-def is_compiled(network: nn.Module) -> bool:
-    """Whether the network or a module in it runs through torch.compile."""
+def own_attributes(module: nn.Module) -> dict[str, Any]:
+    """A module's attributes without its parameters, buffers, children, and whatever else every module has."""
+    present = vars(module)
+    size = len(_MODULE_STATE)
+    if list(islice(present, size)) == _MODULE_STATE:  # as almost always: a module's own attributes follow
+        return dict(islice(present.items(), size, None))
+    return {name: value for name, value in present.items() if name not in _MODULE_STATE}
+
+
+def is_compiled(modules: Iterable[nn.Module]) -> bool:
+    """Whether any of a network's modules runs through torch.compile."""
     return any(
-        "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None
-        for module in all_modules(network)
+        "_orig_mod" in module._modules or getattr(module, "_compiled_call_impl", None) is not None for module in modules
     )
 
 

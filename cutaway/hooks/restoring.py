@@ -6,6 +6,8 @@ import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import chain
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,9 +16,9 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from cutaway.errors import InspectionError
-from cutaway.hooks.naming import all_modules
+from cutaway.hooks.naming import all_modules, own_attributes
 
-_HOOK_TABLES = (
+_hooks_and_buffers = itemgetter(
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
@@ -24,12 +26,14 @@ _HOOK_TABLES = (
     "_forward_pre_hooks_with_kwargs",
     "_backward_hooks",
     "_backward_pre_hooks",
+    "_buffers",
+    "_non_persistent_buffers_set",
 )
-_MODULE_STATE = frozenset(vars(nn.Module()))
 _CONTAINERS = (list, dict, set)
-# The random states, and torch's switches, are one for all threads and networks.
-_turn = threading.RLock()
-_Steps = tuple[Callable[[Any], None], Sequence[Any]]
+_NO_CONTAINERS = frozenset({bool, int, float, str, tuple, type(None)})
+# The random states, and torch's switches, are one for all threads and networks, so one thread at a time has its turn.
+turn = threading.RLock()
+_Steps = tuple[Callable[[Any], None], Iterable[Any]]
 
 
 @contextmanager
@@ -50,24 +54,29 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
     Raises:
         InspectionError: The network was made under `inference_mode`, or does not know its shapes yet.
     """
-    with _turn:
+    with turn:
         modules = all_modules(network)
-        parameters = _tensors(module._parameters for module in modules)
-        buffers = _tensors(module._buffers for module in modules)
+        attributes = list(map(vars, modules))
+        parameters = _tensors(present["_parameters"] for present in attributes)
+        buffers = _tensors(present["_buffers"] for present in attributes)
         _require_shapes(network, (*parameters, *buffers))
         # Such a tensor's `requires_grad` cannot be set outside the mode.
-        if not torch.is_inference_mode_enabled() and any(parameter.is_inference() for parameter in parameters):
+        if not torch.is_inference_mode_enabled() and any(map(Tensor.is_inference, parameters)):
             raise InspectionError(
                 f"{type(network).__name__} was made under torch.inference_mode(), where its parameters stay.",
                 hint="Make it outside of inference_mode, or inspect `copy.deepcopy(network)`.",
             )
+        tables = list(chain.from_iterable(map(_hooks_and_buffers, attributes)))
+        empty = [table for table in tables if not table]
         # Few objects in all: Python's garbage collector would run through everything that torch made, for longer than a
         # small network takes.
         steps: list[_Steps] = [
-            (_restore_attributes, _attributes_of(modules)),
-            (_restore_module, list(map(_state_of, modules))),
+            (_restore_attributes, [(attributes, _copies_of(attributes))]),
+            (_restore_container, _kept(chain(filter(None, tables), _own_containers(modules)))),
+            # Looked at when the block is over.
+            (_clear, filter(None, empty)),
             (_restore_buffers, _contents_of(buffers)),
-            (_restore_parameter, list(map(_state_of_parameter, parameters))),
+            (_restore_parameter, [_state_of_parameter(parameter) for parameter in parameters]),
             # The last: nothing that is put back draws numbers afterwards.
             (_restore_random_states, [_random_states()]),
         ]
@@ -82,11 +91,16 @@ def attributes_kept(network: nn.Module) -> Iterator[None]:
     """Gives modules back what they hold beside their state: some keep tensors of a run, such as a detector's anchors,
     and these may have no values, or hold on to a graph.
     """
-    before = _attributes_of(all_modules(network))
+    modules = all_modules(network)
+    attributes = list(map(vars, modules))
+    steps: list[_Steps] = [
+        (_restore_attributes, [(attributes, _copies_of(attributes))]),
+        (_restore_container, _kept(_own_containers(modules))),
+    ]
     try:
         yield
     finally:
-        _take([(_restore_attributes, before)])
+        _take(steps)
 
 
 def require_initialized(network: nn.Module) -> None:
@@ -112,7 +126,8 @@ def seed_torch(seed: int) -> None:
 
 
 def _require_shapes(network: nn.Module, tensors: Iterable[Tensor]) -> None:
-    if not any(map(is_lazy, tensors)):
+    one_of_each_type = {type(tensor): tensor for tensor in tensors}
+    if not any(map(is_lazy, one_of_each_type.values())):
         return
     for name, tensor in (*network.named_parameters(), *network.named_buffers()):
         if is_lazy(tensor):
@@ -124,7 +139,8 @@ def _require_shapes(network: nn.Module, tensors: Iterable[Tensor]) -> None:
 
 def _tensors(tables: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
     """Each once, where several modules share one."""
-    return list({id(tensor): tensor for table in tables for tensor in table.values() if tensor is not None}.values())
+    found = [tensor for table in tables if table for tensor in table.values() if tensor is not None]
+    return list(dict(zip(map(id, found), found, strict=True)).values())
 
 
 def _take(steps: Sequence[_Steps]) -> None:
@@ -140,58 +156,44 @@ def _take(steps: Sequence[_Steps]) -> None:
         raise next((error for error in errors if not isinstance(error, Exception)), errors[0])
 
 
-def _attributes_of(modules: Iterable[nn.Module]) -> list[Any]:
-    """Of each module its attributes, and copies of those of its own that are containers."""
-    found = []
+def _copies_of(attributes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list(map(dict.copy, attributes))
+
+
+def _restore_attributes(state: tuple[Sequence[dict[str, Any]], Sequence[dict[str, Any]]]) -> None:
+    attributes, before = state
+    # In one go, so that an interrupt cannot come between two modules.
+    list(map(dict.update, attributes, before))
+    if sum(map(len, attributes)) > sum(map(len, before)):
+        for present, former in zip(attributes, before, strict=True):
+            for name in present.keys() - former.keys():
+                del present[name]
+
+
+def _own_containers(modules: Iterable[nn.Module]) -> Iterator[Any]:
+    """Those of modules' own attributes that are containers."""
     for module in modules:
-        present = vars(module)
-        own = [key for key in present if key not in _MODULE_STATE and isinstance(present[key], _CONTAINERS)]
-        contents = {key: present[key].copy() for key in own} if own else None
-        found.append((module, present.copy(), contents))
-    return found
+        for value in own_attributes(module).values():
+            if type(value) not in _NO_CONTAINERS and isinstance(value, _CONTAINERS):
+                yield value
 
 
-def _restore_attributes(state: tuple[nn.Module, dict[str, Any], dict[str, Any] | None]) -> None:
-    module, attributes, contents = state
-    present = vars(module)
-    present.update(attributes)
-    if len(present) > len(attributes):
-        for key in present.keys() - attributes.keys():
-            del present[key]
-    for key, content in contents.items() if contents else ():
-        value = attributes[key]
-        if isinstance(value, list):
-            value[:] = content
-        else:
-            _refill(value, content)
+def _kept(containers: Iterable[Any]) -> list[tuple[Any, Any]]:
+    return [(container, container.copy()) for container in containers]
 
 
-def _state_of(module: nn.Module) -> tuple[Any, ...]:
-    present = vars(module)
-    tables = [name for name in _HOOK_TABLES if present[name]]
-    return (
-        module,
-        module._buffers.copy() if module._buffers else (),
-        module._non_persistent_buffers_set.copy() if module._non_persistent_buffers_set else (),
-        {name: present[name].copy() for name in tables} if tables else None,
-    )
-
-
-def _restore_module(state: tuple[Any, ...]) -> None:
-    module, buffers, non_persistent, tables = state
-    present = vars(module)
+def _restore_container(state: tuple[Any, Any]) -> None:
     # In place, because the handles of the hooks hold on to these very dictionaries.
-    for name in _HOOK_TABLES:
-        if tables or present[name]:
-            _refill(present[name], tables.get(name, ()) if tables else ())
-    _refill(module._buffers, buffers)
-    _refill(module._non_persistent_buffers_set, non_persistent)
-
-
-def _refill(container: Any, contents: Any) -> None:
-    if container or contents:
+    container, before = state
+    if isinstance(container, list):
+        container[:] = before
+    else:
         container.clear()
-        container.update(contents)
+        container.update(before)
+
+
+def _clear(container: Any) -> None:
+    container.clear()
 
 
 def _state_of_parameter(parameter: Tensor) -> tuple[Any, ...]:
@@ -262,10 +264,10 @@ def _contents_of(tensors: Iterable[Tensor]) -> list[_Content | _Contents]:
     alike: dict[Any, list[Tensor]] = {}
     found: list[_Content | _Contents] = []
     for tensor in tensors:
-        if _is_plain(tensor) and not tensor.is_quantized:
-            alike.setdefault((tensor.dtype, tensor.device, tensor.dim()), []).append(tensor)
-        else:
+        if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized:
             found.append(_content_of(tensor))
+        else:
+            alike.setdefault((tensor.dtype, tensor.device, tensor.dim()), []).append(tensor)
     found.extend((group, [tensor.shape for tensor in group], _values_of(group)) for group in alike.values())
     return found
 

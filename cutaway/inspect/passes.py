@@ -20,7 +20,7 @@ from cutaway.hooks import (
     watch_operations,
     without_attention_fast_path,
 )
-from cutaway.hooks.naming import is_compiled
+from cutaway.hooks.naming import all_modules, is_compiled
 from cutaway.inspect.growing_histograms import GrowingHistogram
 from cutaway.inspect.histograms import Histogram, tensor_histogram
 
@@ -78,7 +78,7 @@ def activation_histograms(
         if asked is None and call.operation in _FUNCTIONS:
             count(call.name, call.output)
 
-    uncompiled = torch.compiler.set_stance("force_eager") if is_compiled(network) else nullcontext()
+    uncompiled = torch.compiler.set_stance("force_eager") if is_compiled(all_modules(network)) else nullcontext()
     with untouched(network), torch.no_grad(), without_attention_fast_path(), uncompiled:
         network.eval()
         for name in chosen:

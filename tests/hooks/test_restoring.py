@@ -232,6 +232,23 @@ def test_attributes_of_modules_are_put_back() -> None:
     assert is_clean(network)
 
 
+def test_what_a_module_was_given_before_torch_made_it_one_is_put_back_too() -> None:
+    class Early(nn.Module):
+        def __init__(self) -> None:
+            self.seen: list[int] = []
+            super().__init__()
+            self.late: set[int] = set()
+
+    network = nn.Sequential(Early())
+    with untouched(network):
+        network[0].seen.append(1)
+        network[0].late.add(1)
+        network[0].extra = 1
+    assert network[0].seen == []
+    assert network[0].late == set()
+    assert not hasattr(network[0], "extra")
+
+
 def test_a_weight_that_hooks_make_keeps_its_way_back() -> None:
     network = nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 2)))
     weight = network[0].weight

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -11,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from cutaway.errors import InspectionError
-from cutaway.hooks import layers_over_batches, untouched, why_alone, without_attention_fast_path
+from cutaway.hooks import untouched, why_alone, without_attention_fast_path
+from cutaway.hooks.mixing import is_over_batch
 from cutaway.hooks.naming import all_modules, is_compiled
 from cutaway.inspect.class_activation.fusion import Fusion, fused
 from cutaway.inspect.class_activation.methods import Method, find_method
@@ -73,8 +75,8 @@ def class_activation_maps(
         network: Any classifier that returns logits [N, K].
         inputs: float [N, C, H, W], preprocessed.
         method: A name in `METHODS`.
-        target_layer: Where to read the map: a layer's name, what `find_target_layer` gave (which saves looking for
-            it again), or None for the default. Several are fused into one map, see `fusion`.
+        target_layer: Where to read the map: a layer's name, what `find_target_layer` gave, or None for the default.
+            Several are fused into one map, see `fusion`.
         class_index: The class to explain: one for all samples, one per sample [N], or T per sample [N, T] or [1, T];
             -1 is a sample's top class.
         against: Explain why that class rather than this one: the difference of their logits. Same forms; -1 is the
@@ -100,16 +102,28 @@ def class_activation_maps(
     """
     chosen = find_method(method)
     _check(chosen, inputs, against, target_layer)
-    _check_not_scripted(chosen, network)
+    # Gone through once: in a small network this takes a noticeable part of the whole.
+    modules = all_modules(network)
+    _check_not_scripted(chosen, network, modules)
     question = Question(class_index, against, top)
-    with _called_module_by_module(network):
+    with _called_module_by_module(modules):
         return _explained(
-            network, inputs, chosen, target_layer, question, relu=relu, fusion=fusion, smooth=smooth, track=track
+            network,
+            modules,
+            inputs,
+            chosen,
+            target_layer,
+            question,
+            relu=relu,
+            fusion=fusion,
+            smooth=smooth,
+            track=track,
         )
 
 
 def _explained(
     network: nn.Module,
+    modules: Sequence[nn.Module],
     inputs: Tensor,
     chosen: Method,
     target_layer: Layers,
@@ -128,10 +142,10 @@ def _explained(
         if inputs.is_inference():
             # An inference tensor could not be kept for the gradient.
             inputs = inputs.clone()
-        if any(module.training for module in all_modules(network)):
+        if any(module.training for module in modules):
             network.eval()
         # A single picture by itself mixes with nothing, unless the method itself puts altered copies beside it.
-        may_mix = len(inputs) > 1 or chosen.alters_copies or bool(layers_over_batches(network))
+        may_mix = len(inputs) > 1 or chosen.alters_copies or any(map(is_over_batch, modules))
         alone = why_alone(network, inputs) if may_mix else None
         run = partial(_found, network, layers, chosen, relu, fusion, smooth, alone is not None, track)
         if alone is None or len(inputs) == 1:
@@ -169,7 +183,8 @@ def _found(
     if chosen.alters_copies:
         run = partial(run, track=track, **({"at_a_time": 1} if alone else {}))
     found, logits, asked = run(network, inputs, layers, question)
-    if logits.isnan().any():
+    # A sum is quickly found, and is no number where a part of it is none.
+    if math.isnan(logits.sum()) and logits.isnan().any():
         raise InspectionError(
             "The network's logits are not finite.",
             hint="Have its weights diverged in training, or does the picture hold such values?",
@@ -186,9 +201,9 @@ def _found(
     return maps, logits, asked
 
 
-def _called_module_by_module(network: nn.Module) -> AbstractContextManager[Any]:
+def _called_module_by_module(modules: Sequence[nn.Module]) -> AbstractContextManager[Any]:
     """What `torch.compile` made of a network calls no hook of a layer inside it, so that runs as it was written."""
-    return torch.compiler.set_stance("force_eager") if is_compiled(network) else nullcontext()
+    return torch.compiler.set_stance("force_eager") if is_compiled(modules) else nullcontext()
 
 
 def _check(method: Method, inputs: Tensor, against: Classes | None, target_layer: Layers) -> None:
@@ -220,9 +235,9 @@ def _check(method: Method, inputs: Tensor, against: Classes | None, target_layer
         )
 
 
-def _check_not_scripted(method: Method, network: nn.Module) -> None:
+def _check_not_scripted(method: Method, network: nn.Module, modules: Sequence[nn.Module]) -> None:
     # Names are looked for only where there is such a module: this runs before every explanation.
-    if any(isinstance(part, torch.jit.ScriptModule) for part in all_modules(network)):
+    if any(issubclass(kind, torch.jit.ScriptModule) for kind in set(map(type, modules))):
         names = [name for name, part in network.named_modules() if isinstance(part, torch.jit.ScriptModule)]
         raise InspectionError(
             f"{method.title} cannot look into TorchScript, which {names[0] or 'the network'} is.",
@@ -243,7 +258,8 @@ def _layers(network: nn.Module, inputs: Tensor, asked: Layers) -> list[TargetLay
 
 
 def _kept(maps: Tensor, relu: bool) -> Tensor:
-    if not maps.isfinite().all():
+    # Where the sum is finite, which is quickly found, so is each part of it.
+    if not math.isfinite(maps.sum()) and not maps.isfinite().all():
         raise InspectionError(
             "The class activation map holds values that are not finite.",
             hint="Have the network's weights diverged in training, or does the picture hold such values?",

@@ -23,26 +23,26 @@ def by_gradient(
         Each layer's map before the last ReLU [N, T, h, w], logits [N, K], and the targets.
     """
     outputs, logits = run_with_graph(network, inputs, layers)
-    asked = targets(question, logits.detach())
-    with torch.enable_grad():
-        # Samples don't mix in evaluation mode, so one sum gives every sample's own gradient.
-        scores = asked.scores(logits).sum(0)
+    answers = logits.detach()
+    asked = targets(question, answers)
     maps = [_precise(layer.as_maps(output.detach())) for layer, output in zip(layers, outputs, strict=True)]
     found: list[list[Tensor]] = [[] for _ in layers]
     for number in range(len(asked)):
-        gradients = _gradients(scores[number], outputs, layers, is_last=number == len(asked) - 1)
+        # Samples don't mix in evaluation mode, so one way back gives every sample's own gradient.
+        start = asked.gradient_of_score(number, answers)
+        gradients = _gradients(logits, start, outputs, layers, is_last=number == len(asked) - 1)
         for index, layer in enumerate(layers):
             with without_autocast(maps[index]):
                 found[index].append(map_by(formula, maps[index], _precise(layer.as_maps(gradients[index]))))
-    return [torch.stack(each, 1) for each in found], logits.detach(), asked
+    return [torch.stack(each, 1) for each in found], answers, asked
 
 
 def _gradients(
-    score: Tensor, outputs: Sequence[Tensor], layers: Sequence[TargetLayer], *, is_last: bool
+    logits: Tensor, start: Tensor, outputs: Sequence[Tensor], layers: Sequence[TargetLayer], *, is_last: bool
 ) -> Sequence[Tensor]:
     gradients: Sequence[Tensor | None] = [None] * len(layers)
-    if score.requires_grad:
-        gradients = torch.autograd.grad(score, outputs, retain_graph=not is_last, allow_unused=True)
+    if logits.requires_grad:
+        gradients = torch.autograd.grad(logits, outputs, start, retain_graph=not is_last, allow_unused=True)
     found = []
     for layer, gradient in zip(layers, gradients, strict=True):
         if gradient is None:
@@ -56,4 +56,4 @@ def _gradients(
 
 def _precise(values: Tensor) -> Tensor:
     """At least float32: sums over half-precision maps would lose what the map is made of."""
-    return values.to(torch.promote_types(values.dtype, torch.float32))
+    return values.float() if values.dtype.itemsize < 4 else values

@@ -6,7 +6,7 @@ The two passes here differ in one thing: whether autograd begins at the first ta
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 import torch
@@ -37,7 +37,9 @@ def run_with_graph(network: nn.Module, inputs: Tensor, layers: Sequence[TargetLa
         begun.append(kept)
         return kept
 
-    return _run(network, inputs, layers, keep)
+    # The next run, of another view or picture, is to begin without a graph again.
+    with torch.no_grad():
+        return _run(network, inputs, layers, keep)
 
 
 def run_plainly(network: nn.Module, inputs: Tensor, layers: Sequence[TargetLayer]) -> tuple[list[Tensor], Tensor]:
@@ -80,9 +82,10 @@ def module_of(network: nn.Module, layer: TargetLayer) -> nn.Module:
     return module
 
 
-def without_autocast(values: Tensor) -> torch.autocast:
+def without_autocast(values: Tensor) -> AbstractContextManager[Any]:
     """For sums over maps: under a person's `torch.autocast` they would be made, and come out, in half precision."""
-    return torch.autocast(values.device.type, enabled=False)
+    device = values.device.type
+    return torch.autocast(device, enabled=False) if torch.is_autocast_enabled(device) else nullcontext()
 
 
 def _run(

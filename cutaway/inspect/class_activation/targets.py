@@ -66,6 +66,11 @@ class Targets:
         scores = logits.gather(1, self.class_index)
         return scores if self.against is None else scores - logits.gather(1, self.against)
 
+    def gradient_of_score(self, number: int, logits: Tensor) -> Tensor:
+        """The gradient at the logits [N, K] of what is explained as each picture's target of that number: [N, K]."""
+        gradient = torch.zeros_like(logits).scatter_(1, self.class_index[:, number : number + 1], 1)
+        return gradient if self.against is None else gradient.scatter_(1, self.against[:, number : number + 1], -1)
+
     def scores_of(self, sample: int, logits: Tensor) -> Tensor:
         """The same of one picture's targets for many logits: [B, K] -> [B, T]."""
         scores = logits[:, self.class_index[sample]]

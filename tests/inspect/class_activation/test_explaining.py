@@ -161,6 +161,10 @@ def test_no_graph_is_built_below_the_target_layer() -> None:
     seen.clear()
     grad_cam(network, torch.randn(1, 3, 30, 30), target)
     assert seen == [False, True]
+    seen.clear()
+    class_activation_maps(network, torch.randn(1, 3, 30, 30), target_layer=target, smooth=True)
+    assert len(seen) > 4
+    assert seen == [False, True] * (len(seen) // 2)
 
 
 def test_what_cannot_work_is_an_error_in_words() -> None:
