@@ -16,11 +16,14 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
 
 from cutaway.errors import NetworkError
 from cutaway.hooks import find_module, named_modules, run_on_shapes, untouched
+from cutaway.hooks.restoring import turn
+from cutaway.networks.makeup import makeup
 
 Layout = Literal["nchw", "nhwc", "tokens"]
 
@@ -30,6 +33,7 @@ _REARRANGING = ("pool", "flatten", "permute", "reshape", "rearrange")
 _PASSING_ON = (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout)
 _SEQUENCES = (nn.Conv1d, nn.BatchNorm1d, nn.RNNBase)
 MOST_EXTRA_TOKENS = 16
+_MOST_KNOWN = 64
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,11 @@ class TargetLayer:
         return patches.reshape(*patches.shape[:2], height, width)
 
 
+_Question = tuple[tuple[int, ...], tuple[str | None, ...]]
+# Of each network its makeup, and what was found while it was made up so.
+_known: WeakKeyDictionary[nn.Module, tuple[object, dict[_Question, tuple[TargetLayer, ...]]]] = WeakKeyDictionary()
+
+
 def find_target_layer(network: nn.Module, input_shape: tuple[int, int, int], name: str | None = None) -> TargetLayer:
     """Finds the layer to read class activation maps at, or checks the one that is given.
 
@@ -81,9 +90,26 @@ def find_target_layer(network: nn.Module, input_shape: tuple[int, int, int], nam
 def find_target_layers(
     network: nn.Module, input_shape: tuple[int, int, int], names: Sequence[str | None]
 ) -> tuple[TargetLayer, ...]:
-    """The same for several layers by one look at the network; None stands for the best one."""
-    run = _Run(network, input_shape)
-    return tuple(_best(run) if name is None else _checked(run, name) for name in names)
+    """The same for several layers by one look at the network; None stands for the best one.
+
+    What was found is remembered for as long as the network lives and is made up as it was: looking takes longer than a
+    forward pass of a picture.
+    """
+    question = (tuple(input_shape), tuple(names))
+    with turn:
+        made_up = makeup(network)
+        known = _known.get(network)
+        answers = known[1] if known is not None and made_up is not None and known[0] == made_up else {}
+        if question not in answers:
+            run = _Run(network, input_shape)
+            found = tuple(_best(run) if name is None else _checked(run, name) for name in names)
+            if made_up is None or run.needed_values:
+                return found
+            if len(answers) == _MOST_KNOWN:
+                answers.clear()
+            answers[question] = found
+            _known[network] = made_up, answers
+        return answers[question]
 
 
 def spatial_layers(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[TargetLayer, ...]:
@@ -132,7 +158,7 @@ class _Run:
     def __init__(self, network: nn.Module, input_shape: tuple[int, int, int]) -> None:
         self.network = network
         self.height, self.width = input_shape[1:]
-        self.visits, self.num_classes = _run(network, input_shape)
+        self.visits, self.num_classes, self.needed_values = _run(network, input_shape)
         self._times = Counter(visit.name for visit in self.visits)
         self._targets: list[TargetLayer | None] = []
         for visit in self.visits:
@@ -308,14 +334,20 @@ def _rearranged(visits: Sequence[_Visit]) -> set[int]:
     return found
 
 
-def _run(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[_Visit], int | None]:
-    """Every call of every module, in the order in which they end, and the number of logits."""
+def _run(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[list[_Visit], int | None, bool]:
+    """Every call of every module, in the order in which they end, the number of logits, and whether values mattered."""
     visits: list[_Visit] = []
+    restarts: list[bool] = []
+
+    def restart() -> None:
+        visits.clear()
+        restarts.append(True)
+
     with untouched(network):
         for name, module in named_modules(network).items():
             module.register_forward_hook(_recording(name, visits), with_kwargs=True)
-        logits = _first_tensor(run_on_shapes(network, (2, *input_shape), visits.clear))
-    return visits, None if logits is None or logits.dim() != 2 else int(logits.shape[1])
+        logits = _first_tensor(run_on_shapes(network, (2, *input_shape), restart))
+    return visits, None if logits is None or logits.dim() != 2 else int(logits.shape[1]), bool(restarts)
 
 
 def _recording(name: str, visits: list[_Visit]) -> Any:
