@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from typing import Any, TypeVar
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -30,6 +31,8 @@ _TOLD_EVERY_S = 0.2
 # In letters.
 _BESIDE_BAR = 82
 _SHORTEST_BAR = 8
+_NARROWEST_WORDS = 4
+_GAP = 2
 
 
 def console() -> Console:
@@ -50,15 +53,20 @@ def say_json(value: object) -> None:
 
 
 def say_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Prints a table; numbers stand right."""
+    """Prints a table; numbers stand right, and whole also where words are folded to fit the terminal."""
     rows = [list(row) for row in rows]
+    screen = console()
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for at, column in enumerate(columns):
-        numeric = all(isinstance(row[at], int | float) for row in rows)
-        table.add_column(one_line(column), justify="right" if numeric else "left", overflow="fold")
+    heads = [one_line(column) for column in columns]
+    numeric = [_are_numbers([row[at] for row in rows]) for at in range(len(columns))]
+    cells = [max((cell_len(_cell(row[at])) for row in rows), default=0) for at in range(len(columns))]
+    widths = _widths([cell_len(head) for head in heads], cells, numeric, screen.width - _GAP * (len(columns) - 1))
+    for head, is_numeric, width in zip(heads, numeric, widths, strict=True):
+        table.add_column(head, justify="right" if is_numeric else "left", overflow="fold", width=width)
     for row in rows:
         table.add_row(*(_cell(value) for value in row))
-    console().print(table)
+    screen.width = max(screen.width, sum(widths) + _GAP * (len(columns) - 1))
+    screen.print(table)
 
 
 def bars(items: Iterable[T], description: str, total: int | None = None) -> Iterator[T]:
@@ -136,6 +144,34 @@ def _columns(width: int, *, with_status: bool) -> list[ProgressColumn]:
         *([status] if with_status else []),
         TimeRemainingColumn(compact=with_status, table_column=Column(no_wrap=True)),
     ]
+
+
+def _are_numbers(cells: Sequence[object]) -> bool:
+    """Whether a column's cells are, with signs for none and for per cent."""
+    own = [cell for cell in cells if cell != "-"]
+    return bool(own) and all(
+        isinstance(cell, int | float) or (isinstance(cell, str) and cell.endswith(" %")) for cell in own
+    )
+
+
+def _widths(heads: Sequence[int], cells: Sequence[int], numeric: Sequence[bool], room: int) -> list[int]:
+    """How wide columns are: what they need where there is room; else numbers stay whole, and words are folded.
+
+    Where there is no room for numbers either, lines are longer than the terminal: it cuts no figure in two unseen.
+    """
+    whole = [max(pair) for pair in zip(heads, cells, strict=True)]
+    least = [
+        cell if is_numeric else min(wide, _NARROWEST_WORDS)
+        for cell, wide, is_numeric in zip(cells, whole, numeric, strict=True)
+    ]
+    if sum(least) > room:
+        return whole
+    widths = list(least)
+    for _ in range(room - sum(least)):
+        short = [at for at, width in enumerate(widths) if width < whole[at]]
+        if short:
+            widths[min(short, key=widths.__getitem__)] += 1
+    return widths
 
 
 def _cell(value: object) -> str:

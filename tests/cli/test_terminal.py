@@ -109,3 +109,36 @@ def test_a_long_status_fits_into_one_line(monkeypatch, clock, width):
     lines = [line for line in re.split(r"[\r\n]+", shown(screen)) if "images" in line]
     assert lines
     assert all(len(line) <= width and "images/s" in line and "\N{HORIZONTAL ELLIPSIS}" not in line for line in lines)
+
+
+ROWS = [["features.0.conv", "Conv2d", -0.001234, "1.5 %"], ["out", "Linear", 12345.0, "-"]]
+
+
+def lines_of(capsys, monkeypatch, width):
+    monkeypatch.setattr(
+        terminal, "console", lambda: Console(markup=False, highlight=False, soft_wrap=True, width=width)
+    )
+    terminal.say_table(["layer", "type", "mean", "zeros"], ROWS)
+    return [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_a_table_takes_what_it_needs_and_numbers_stand_right(capsys, monkeypatch):
+    assert lines_of(capsys, monkeypatch, 80) == [
+        "layer            type         mean  zeros",
+        "features.0.conv  Conv2d  -0.001234  1.5 %",
+        "out              Linear  1.234e+04      -",
+    ]
+
+
+def test_where_a_terminal_is_narrow_words_are_folded_and_numbers_are_not(capsys, monkeypatch):
+    assert lines_of(capsys, monkeypatch, 32) == [
+        "layer   type         mean  zeros",
+        "featur  Conv2d  -0.001234  1.5 %",
+        "es.0.c",
+        "onv",
+        "out     Linear  1.234e+04      -",
+    ]
+
+
+def test_figures_are_whole_also_where_the_terminal_is_narrower_than_they_are(capsys, monkeypatch):
+    assert lines_of(capsys, monkeypatch, 20) == lines_of(capsys, monkeypatch, 80)
