@@ -10,10 +10,12 @@ import signal
 import sys
 import threading
 import unicodedata
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from types import FrameType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cutaway import __version__
 from cutaway.errors import CutawayError, Interrupted
@@ -115,7 +117,7 @@ def main(arguments: Sequence[str]) -> int:
         0 when done, 1 after an error of cutaway's, 2 after wrong usage, 128 and the signal's number after a signal.
     """
     try:
-        with _terminable(arguments):
+        with _terminable(arguments), _warned_in_words():
             code = _run(list(arguments))
             # Here, where what goes wrong is still told in words.
             sys.stdout.flush()
@@ -200,6 +202,23 @@ def _terminable(arguments: Sequence[str]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _warned_in_words() -> Iterator[None]:
+    """Has what our own code warns of told in a sentence, without the line of code that a person in Python needs."""
+    own = Path(__file__).parent.parent
+    with warnings.catch_warnings():
+        shown = warnings.showwarning
+
+        def show(message: Warning | str, category: type[Warning], filename: str, *others: Any, **named: Any) -> None:
+            if category is UserWarning and Path(filename).is_relative_to(own):
+                complain(str(message))
+            else:
+                shown(message, category, filename, *others, **named)
+
+        warnings.showwarning = show
+        yield
 
 
 def _complain_of_system(error: OSError) -> None:

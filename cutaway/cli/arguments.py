@@ -99,8 +99,13 @@ def require_seed(seed: int) -> None:
 
 
 def layer_names(words: Sequence[str] | None) -> list[str] | None:
-    """The layers that `--layers a b` or `--layers a,b` names; None where the option is left out."""
-    return None if words is None else [name.strip() for word in words for name in word.split(",")]
+    """The layers that `--layers a b` or `--layers a,b` names; None where the option is left out.
+
+    The network itself goes by the name "", which only an empty word of its own is, and nothing behind a comma.
+    """
+    if words is None:
+        return None
+    return [name.strip() for word in words for name in word.split(",") if name.strip() or not word]
 
 
 def names_option(words: Sequence[str], option: str) -> bool:

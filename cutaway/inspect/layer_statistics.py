@@ -35,9 +35,10 @@ class LayerStatistics:
         layer: Its name, or that of an operation, such as `layer1.0:add#0`; `relu[1]` is the second call in a run.
         part: Whether it is of what the layer returns, of what it takes, or of the loss's gradients at what it returns.
         kind: The type of the module, or what the operation does.
-        shapes: Of each tensor of the first batch, without the axis of the pictures where that comes first; empty for a
-            layer that was never called.
+        shapes: Of each tensor of the first batch, without the axis of the pictures where that comes first; empty where
+            there is none, as of the gradients of whole numbers.
         statistics: Of all values that are floating-point numbers.
+        is_called: Whether the layer ran at all.
     """
 
     layer: str
@@ -45,6 +46,7 @@ class LayerStatistics:
     kind: str
     shapes: tuple[tuple[int, ...], ...]
     statistics: Statistics
+    is_called: bool = True
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ def layer_statistics(
         InspectionError: A choice matches nothing, there is no batch, one tensor instead of batches, or nothing to
             look at.
     """
+    parts = tuple(dict.fromkeys(parts))
     unknown = [part for part in parts if part not in PARTS]
     if unknown or not parts:
         raise InspectionError(f"There are {', '.join(PARTS)} to look at, not {unknown[0] if unknown else 'nothing'}.")
@@ -208,7 +211,9 @@ class _Gathered:
         called = set(self._layers.values())
         idle = [name for name in asked if name in self._modules and not self._is_called(name, called)]
         nothing = StreamingStatistics().result()
-        found += [LayerStatistics(name, part, self._kind(name), (), nothing) for name in idle for part in self._parts]
+        found += [
+            LayerStatistics(name, part, self._kind(name), (), nothing, False) for name in idle for part in self._parts
+        ]
         return tuple(found)
 
     def _is_called(self, name: str, called: set[str]) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from cutaway.durable import sync_directory, write_synced
 from cutaway.errors import ExportError
+from cutaway.processes import is_running
 
 __all__ = ["check_place", "check_writable", "replace_folder", "said_in_words", "whole_or_nothing"]
 
@@ -167,22 +168,12 @@ def _sweep(out: Path) -> None:
         match = pattern.fullmatch(path.name)
         if match is None:
             continue
-        is_dead = match[1] is not None and not _is_running(int(match[1]))
+        is_dead = match[1] is not None and not is_running(int(match[1]))
         try:
             if is_dead or time.time() - path.stat().st_mtime > _ABANDONED_AFTER_S:
                 _remove(path)
         except (FileNotFoundError, PermissionError):  # another writer was quicker, or it is somebody else's
             continue
-
-
-def _is_running(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        return True
-    return True
 
 
 @contextmanager

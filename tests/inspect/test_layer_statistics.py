@@ -98,6 +98,7 @@ def test_layers_are_chosen_as_for_a_capture_and_what_is_never_called_is_told() -
         ("idle", "Linear", ()),
     ]
     assert found[-1].statistics.count == 0
+    assert [one.is_called for one in found] == [True, True, True, False]
     with pytest.raises(InspectionError, match="No layer 'third'"):
         layer_statistics(network, [torch.randn(3, 4)], "third")
 
@@ -157,6 +158,15 @@ def test_every_tensor_is_told_of_in_its_place() -> None:
     ]
     places = np.concatenate([one.tensor.numpy() for one in seen if (one.part, one.place) == ("outputs", 1)])
     assert places.tolist() == [1, 0, 1]
+
+
+def test_whole_numbers_have_no_gradients_and_are_called_all_the_same() -> None:
+    pairs = [(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))]
+    found = layer_statistics(Masked(), pairs, [":gt#0", ":masked_fill#0"], parts=["gradients", "gradients"])
+    assert [(one.layer, one.shapes, one.is_called) for one in found] == [
+        (":gt#0", (), True),
+        (":masked_fill#0", ((2,),), True),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -14,10 +14,10 @@ import tyro
 from cutaway.cli.arguments import layer_names, parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
 from cutaway.cli.inspecting.splits import SplitName, split_named
-from cutaway.cli.inspecting.tensor_files import TensorFiles, tensor_files
+from cutaway.cli.inspecting.tensor_files import TensorFiles, first_in_two, tensor_files
 from cutaway.cli.outputs import require_folder
 from cutaway.cli.pictures import Decoded, decoded, picture_files, refuse_broken
-from cutaway.cli.terminal import bars, one_line, say, say_json, say_table, without_nan
+from cutaway.cli.terminal import as_percent, bars, one_line, say, say_json, say_table, without_nan
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class CaptureOptions:
     images: Annotated[list[str] | None, tyro.conf.arg(aliases=["--image"])] = None
     """Picture files, folders and patterns to look at, in place of a data set."""
     quantiles: tuple[float, ...] = _QUANTILES
-    """Shares of the values to tell the quantile of."""
+    """Shares of the values to tell the quantile of, to 1/128 of it."""
     out: Path | None = None
     """A directory to write the values themselves into, an .npy file [pictures, ...] for each tensor, and index.json."""
     batch_size: int = 64
@@ -76,17 +76,17 @@ def run_capture(arguments: Sequence[str]) -> None:
     with nullcontext() if options.out is None else tensor_files(options.out, source.number) as files:
         found = layer_statistics(
             restored.network,
-            source.batches(),
-            layer_names(options.layers),
+            source.batches() if files is None else first_in_two(source.batches()),
+            layer_names(options.layers) or None,
             parts=options.of,
             on_tensor=None if files is None else files.add,
         )
-        entries = [] if files is None else files.finish(_about(restored, source))
+        entries = [] if files is None else files.finish(_about(restored, source), source.number)
     if options.json:
         say_json(_as_json(found, entries, options))
     else:
         _show(found, source, options)
-        _say_files(files, options)
+        _say_files(files, entries, options)
     source.refuse_broken()
 
 
@@ -160,7 +160,6 @@ class _Files:
         self._names: list[str] = []
         self._broken: list[Decoded] = []
         self.number = len(self._files)
-        self.called = "those named"
 
     def batches(self) -> Iterator[Tensor]:
         import numpy as np
@@ -177,6 +176,10 @@ class _Files:
         if not self._names:
             self.refuse_broken()
 
+    @property
+    def called(self) -> str:
+        return "the one named" if self.number == 1 else "those named"
+
     def about(self) -> dict[str, object]:
         return {"pictures": self._names}
 
@@ -190,40 +193,44 @@ def _about(restored: Restored, source: _Samples | _Files) -> dict[str, object]:
 
 
 def _show(found: Sequence[LayerStatistics], source: _Samples | _Files, options: CaptureOptions) -> None:
-    called = [one for one in found if one.statistics.count or one.shapes]
-    several = len(options.of) > 1
+    called = [one for one in found if one.is_called]
+    several = len(set(options.of)) > 1
+    broken = next((one for one in called if not one.statistics.is_finite), None)
     columns = ("layer", "type", *(["of"] if several else []), "shape", "mean", "std", "min")
-    columns += (*(_percent(share) for share in options.quantiles), "max", "zeros", "not finite")
+    columns += (*(_percent(share) for share in options.quantiles), "max", "zeros")
+    columns += () if broken is None else ("not finite",)
     say_table(
         columns,
-        [_row(one, options.quantiles, several=several) for one in called],
+        [_row(one, options.quantiles, several=several)[: len(columns)] for one in called],
         title=one_line(f"{source.number:,} picture{'' if source.number == 1 else 's'}: {source.called}"),
     )
-    broken = next((one for one in called if not one.statistics.is_finite), None)
     if broken is not None:
         say(one_line(f"The first of them that are not finite are the {broken.part} of {broken.layer}."))
-    idle = dict.fromkeys(one.layer for one in found if one not in called)
+    idle = dict.fromkeys(one.layer for one in found if not one.is_called)
     if idle:
         say(one_line(f"Never called: {', '.join(idle)}."))
 
 
 def _row(one: LayerStatistics, quantiles: Sequence[float], *, several: bool) -> tuple[object, ...]:
     values = one.statistics
-    shape = ", ".join("×".join(map(str, shape)) or "1" for shape in one.shapes)
+    shape = ", ".join("×".join(map(str, shape)) or "1" for shape in one.shapes) or "-"
     numbers = (values.mean, values.std, values.minimum, *map(values.quantile, quantiles), values.maximum)
+    # No more digits than quantiles have, so that the table is no wider than it must be.
+    told = ["-" if not values.count else float(f"{number:.3g}") for number in numbers]
     odd = values.num_nan + values.num_infinite
     part = (one.part,) if several else ()
-    return (one_line(one.layer), one.kind, *part, shape, *numbers, f"{values.zeros:.1%}", odd)
+    return (one_line(one.layer), one.kind, *part, shape, *told, as_percent(values.zeros if values.count else None), odd)
 
 
 def _percent(share: float) -> str:
     return f"{100 * share:g} %"
 
 
-def _say_files(files: TensorFiles | None, options: CaptureOptions) -> None:
+def _say_files(files: TensorFiles | None, entries: Sequence[object], options: CaptureOptions) -> None:
     if files is None:
         return
-    say(one_line(f"the values in {options.out}"))
+    if entries:
+        say(one_line(f"the values in {options.out}"))
     if files.left_out:
         say(one_line(f"Without a row for each picture, so not written: {', '.join(files.left_out)}."))
 
