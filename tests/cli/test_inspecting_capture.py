@@ -7,19 +7,24 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from cutaway.checkpoints import restore
-from cutaway.cli import main
+from cutaway.cli import main, run_data
+from cutaway.cli.inspecting import capturing
 from cutaway.cli.inspecting import tensor_files as writing
+from cutaway.cli.inspecting.capturing import CaptureOptions
 from cutaway.datasets import load
 from cutaway.errors import InspectionError
-from cutaway.inspect.layer_statistics import Recorded
+from cutaway.inspect.layer_statistics import Recorded, layer_statistics
 
 WORDS = ["inspect", "capture", "run", "--data", "fashion-mnist-sample"]
 
@@ -265,6 +270,7 @@ def test_an_array_without_a_row_for_each_picture_in_some_batch_is_not_written(tm
             # Hidden states of a recurrent layer, [layers, pictures, features]: as many layers as pictures, at the end.
             files.add(recorded(torch.zeros(1, size, 2), "lstm", pictures=size))
             files.add(recorded(torch.zeros(size, 2), "out", pictures=size))
+        assert sorted(file.name.partition("-")[2].partition("-")[2] for file in tmp_path.iterdir()) == ["00-out.npy"]
         # And a layer that some batches did not call.
         files.add(recorded(torch.zeros(1, 2), "early", pictures=1))
         entries = files.finish({}, 7)
@@ -295,3 +301,117 @@ def test_values_are_written_of_a_first_batch_in_two(monkeypatch) -> None:
     assert main([*WORDS, "--layers", "out", "--pictures", "16", "--batch-size", "8", "--out", "arrays"]) == 0
     assert sizes == [3, 5, 8]
     assert np.load("arrays/00-out.npy").shape == (16, 10)
+
+
+def test_tensors_of_one_layer_have_files_of_their_own(tmp_path) -> None:
+    with writing.tensor_files(tmp_path, 4) as files:
+        for place, part in ((0, "outputs"), (1, "outputs"), (1, "inputs")):
+            files.add(Recorded("pair", part, place, torch.full((4, 1), 1.0 + place), 4))
+        files.finish({}, 4)
+    names = ["00-pair-1.npy", "00-pair-inputs-1.npy", "00-pair.npy"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [*names, "index.json"]
+    assert [np.load(tmp_path / name)[0, 0] for name in names] == [2, 2, 1]
+
+
+def test_all_arrays_together_have_to_fit_onto_the_disk(tmp_path) -> None:
+    pictures = int(0.7 * shutil.disk_usage(tmp_path).free / 8)
+    with writing.tensor_files(tmp_path, pictures) as files:
+        files.add(recorded(torch.ones(4, 2)))
+        with pytest.raises(InspectionError, match="GB left"):
+            files.add(recorded(torch.ones(4, 2), "conv2"))
+
+
+def test_no_index_tells_of_arrays_that_were_replaced_in_part(tmp_path) -> None:
+    about = {"network": "net", "bundle": "b", "pictures": []}
+    for _ in range(2):
+        with writing.tensor_files(tmp_path, 4) as files:
+            files.add(recorded(torch.ones(4, 2)))
+            files.add(recorded(torch.ones(4, 2), "out"))
+            if (tmp_path / "index.json").exists():
+                (tmp_path / "01-out.npy").unlink()
+                (tmp_path / "01-out.npy").mkdir()
+                (tmp_path / "01-out.npy" / "own").touch()
+                with pytest.raises(OSError, match="01-out"):
+                    files.finish(about, 4)
+            else:
+                files.finish(about, 4)
+    assert not (tmp_path / "index.json").exists()
+
+
+@pytest.mark.parametrize("words", ["--data fashion-mnist-sample", "--split test", "--pictures 3"])
+@pytest.mark.usefixtures("convolutional_run")
+def test_files_and_a_data_set_are_not_both_looked_at(words, capsys) -> None:
+    assert main(["inspect", "capture", "run", "--images", "there.png", *words.split()]) == 1
+    assert f"--images and {words.split()[0]} both" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("convolutional_run")
+def test_more_pictures_than_there_are_are_all_of_them(capsys) -> None:
+    assert main([*WORDS, "--layers", "out", "--pictures", "5000"]) == 0
+    assert capsys.readouterr().out.startswith("1,000 pictures: ")
+
+
+class Odd(nn.Module):
+    """A layer that is never called, one of whole numbers, and one that returns no finite numbers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Identity()
+        self.idle = nn.Linear(2, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.first(x)
+        x.argmax(1)
+        return torch.log(x) * float("nan")
+
+
+def test_what_is_odd_about_layers_is_told_below_the_table_and_in_json(capsys) -> None:
+    layers = ["first", "idle", ":argmax#0", ":log#0", ":mul#0"]
+    found = layer_statistics(Odd(), [torch.tensor([[1.0, 0.0]])], layers, parts=["outputs", "inputs"])
+    options = CaptureOptions("run", of=("outputs", "inputs"), quantiles=(0.5,))
+    capturing._show(found, SimpleNamespace(number=1, called="the one named"), options)
+    title, head, *rows, broken, idle = capsys.readouterr().out.splitlines()
+    assert title == "1 picture: the one named"
+    assert " ".join(head.split()) == "layer type of shape mean std min 50 % max zeros not finite"
+    cells = {tuple(row.split()[:3:2]): row.split()[3:] for row in rows}
+    assert cells["first", "outputs"] == ["2", "0.5", "0.5", "0", "0", "1", "50.0", "%", "0"]
+    assert cells[":argmax#0", "outputs"] == ["1", "-", "-", "-", "-", "-", "-", "0"]
+    assert cells[":mul#0", "outputs"] == ["2", "-", "-", "-", "-", "-", "-", "2"]
+    assert broken == "The first of them that are not finite are the outputs of :log#0."
+    assert idle == "Never called: idle."
+    entries = {(one["layer"], one["part"]): one for one in capturing._as_json(found, [], options)}
+    json.dumps(list(entries.values()), allow_nan=False)
+    assert (entries[":mul#0", "outputs"]["mean"], entries[":mul#0", "outputs"]["quantiles"]) == ("nan", {})
+    assert (entries[":log#0", "outputs"]["infinite"], entries[":log#0", "outputs"]["quantiles"]) == (1, {"0.5": 0.0})
+    capturing._show(
+        [one for one in found if one.part == "outputs"], SimpleNamespace(number=2, called=""), CaptureOptions("run")
+    )
+    assert capsys.readouterr().out.splitlines()[1].split()[:4] == ["layer", "type", "shape", "mean"]
+
+
+def test_what_has_no_row_for_each_picture_is_named(tmp_path, capsys) -> None:
+    with writing.tensor_files(tmp_path, 4) as files:
+        files.add(recorded(torch.zeros(2, 4), "lstm"))
+        entries = files.finish({}, 4)
+    capturing._say_files(files, entries, CaptureOptions("run", out=tmp_path))
+    assert capsys.readouterr().out == "Without a row for each picture, so not written: lstm.\n"
+
+
+@pytest.mark.usefixtures("convolutional_run")
+def test_one_file_is_the_one_named(capsys) -> None:
+    Image.fromarray(load("fashion-mnist-sample").test.images[0][:, :, 0]).save("a.png")
+    assert main(["inspect", "capture", "run", "--image", "a.png", "--layers", "out"]) == 0
+    assert capsys.readouterr().out.startswith("1 picture: the one named\n")
+
+
+@pytest.mark.usefixtures("convolutional_run")
+def test_a_split_without_pictures_is_told_and_the_validation_split_stands_in_for_the_test(capsys, monkeypatch) -> None:
+    whole = load("fashion-mnist-sample")
+    monkeypatch.setattr(run_data, "data_of", lambda *_, **__: replace(whole, test=whole.test.take([])))
+    words = [*WORDS[:3], "--layers", "out"]
+    assert main([*words, "--split", "test"]) == 1
+    assert "The test split of fashion-mnist-sample is empty." in capsys.readouterr().err
+    assert main(words) == 0
+    told = capsys.readouterr()
+    assert told.out.startswith("600 pictures: fashion-mnist-sample, valid\n")
+    assert "no test pictures" in told.err

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.models.googlenet import GoogLeNetOutputs
 
 from cutaway.errors import InspectionError
 from cutaway.inspect import layer_statistics
@@ -167,6 +168,69 @@ def test_whole_numbers_have_no_gradients_and_are_called_all_the_same() -> None:
         (":gt#0", (), True),
         (":masked_fill#0", ((2,),), True),
     ]
+
+
+class Shared(nn.Module):
+    """One layer under two names, and one that is never called under two others."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a = self.b = nn.Linear(2, 2)
+        self.c = self.d = nn.Linear(2, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.a(x)
+
+
+@pytest.mark.parametrize("asked", [["a", "b"], ["b"], ["b", "d"]])
+def test_a_layer_of_two_names_is_told_once_under_one_that_was_asked_for(asked) -> None:
+    found = layer_statistics(Shared(), [torch.randn(3, 2)], asked)
+    assert [(one.layer, one.kind, one.is_called) for one in found] == [
+        (asked[0], "Linear", True),
+        *([("d", "Linear", False)] if "d" in asked else []),
+    ]
+
+
+def test_layers_whose_values_are_no_numbers_are_among_all_layers() -> None:
+    network = nn.Sequential(nn.Identity(), nn.Identity())
+    found = layer_statistics(network, [torch.full((2, 3), float("nan"))])
+    assert [(one.layer, one.statistics.num_nan) for one in found] == [("0", 6), ("1", 6)]
+
+
+def test_the_network_runs_without_autograd_but_for_gradients() -> None:
+    seen: list[bool] = []
+    told: list[bool] = []
+
+    class Asking(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.is_grad_enabled())
+            return super().forward(x)
+
+    network, x = Asking(2, 2), torch.randn(3, 2)
+
+    def on_tensor(one: Recorded) -> None:
+        told.append(one.tensor.requires_grad)
+
+    layer_statistics(network, [x], "", on_tensor=on_tensor)
+    with torch.no_grad():
+        # A pair as the list that a DataLoader makes.
+        layer_statistics(
+            network, [[x, torch.tensor([0, 1, 0])]], "", parts=["outputs", "gradients"], on_tensor=on_tensor
+        )
+    assert seen == [False, True]
+    assert told == [False] * 3
+
+
+class WithAuxiliary(nn.Linear):
+    def forward(self, x: Tensor) -> GoogLeNetOutputs:
+        return GoogLeNetOutputs(super().forward(x), None, None)
+
+
+def test_gradients_are_of_the_main_output_where_there_are_others() -> None:
+    network, x, labels = WithAuxiliary(2, 2), torch.randn(3, 2), torch.tensor([0, 1, 0])
+    (one,) = layer_statistics(network, [(x, labels)], "", parts=["gradients"])
+    expected = F.linear(x, network.weight, network.bias).softmax(1) - F.one_hot(labels)
+    assert one.statistics.std == pytest.approx(float(expected.detach().std(correction=0)), rel=1e-5)
 
 
 @pytest.mark.parametrize(
