@@ -106,11 +106,10 @@ class StreamingStatistics:
 
     def _add(self, values: Tensor) -> None:
         self._moments.update(values[None])
-        # Adding zero makes -0.0 a plain zero.
-        single = values.float() + 0.0
+        single = values.float()
         if not self._moments.is_finite:
             single = single[values.isfinite()]
-        single = single.clamp_(-torch.finfo(torch.float32).max, torch.finfo(torch.float32).max)
+        single = single.clamp(-torch.finfo(torch.float32).max, torch.finfo(torch.float32).max)
         places = (single.contiguous().view(torch.int32) >> _SHIFT) + _BINS // 2
         self._sketch += places.bincount(minlength=_BINS).cpu()
 

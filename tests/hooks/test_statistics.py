@@ -37,6 +37,25 @@ def test_worked_out_by_hand() -> None:
     assert edges.tolist() == [-2, -1, 0, 1, 2, 3, 4, 5]
 
 
+@pytest.mark.parametrize("odd", [math.inf, -math.inf, math.nan])
+def test_one_value_that_is_not_finite_is_left_out(odd: float) -> None:
+    found = stream_of([1.0, odd, 3.0]).result()
+    assert (found.count, found.num_nan + found.num_infinite) == (2, 1)
+    assert (found.mean, found.minimum, found.maximum, found.std) == (2, 1, 3, 1)
+
+
+def test_values_beyond_single_precision_are_numbers_and_stay_as_they_are() -> None:
+    values = torch.tensor([-1e300, -0.0, 1e300, 1e300], dtype=torch.float64)
+    stream = StreamingStatistics()
+    stream.update(values)
+    found = stream.result()
+    assert (found.count, found.minimum, found.maximum) == (4, -1e300, 1e300)
+    assert found.quantile(0.5) == 0
+    assert math.isfinite(found.quantile(0.7))
+    assert found.histogram(3)[0].sum() == 4
+    assert values.tolist() == [-1e300, 0, 1e300, 1e300]
+
+
 def test_nothing_seen_and_nothing_finite() -> None:
     for stream in (StreamingStatistics(), stream_of([math.nan])):
         found = stream.result()

@@ -32,7 +32,9 @@ from cutaway.inspect.report import (
     Section,
     render_report,
     report_on,
+    subject,
     trust,
+    values,
     write_events,
     write_report,
 )
@@ -263,10 +265,10 @@ def test_what_layers_return_is_told_with_the_gradients_there() -> None:
     pictures = np.stack([PREPROCESSING.picture(image) for image in samples.images])
     with torch.no_grad():
         maps = network().eval()[:3](torch.from_numpy(PREPROCESSING.normalise(pictures)))
-    values, gradients = rows["2"]
-    assert values.zeros == pytest.approx(float((maps == 0).double().mean()))
-    assert values.std == pytest.approx(float(maps.double().std(correction=0)), rel=1e-5)
-    assert gradients.count == values.count
+    told, gradients = rows["2"]
+    assert told.zeros == pytest.approx(float((maps == 0).double().mean()))
+    assert told.std == pytest.approx(float(maps.double().std(correction=0)), rel=1e-5)
+    assert gradients.count == told.count
     shown = Reader(render_report(found)).text
     assert f"The values of each layer over {len(samples)} pictures" in " ".join(shown.split())
     assert "not finite" not in shown
@@ -277,6 +279,46 @@ def test_what_layers_return_is_told_with_the_gradients_there() -> None:
     assert "The first values that are not finite are those of 1." in " ".join(
         Reader(render_report(broken)).text.split()
     )
+
+
+def test_what_layers_return_is_measured_on_pictures_spread_over_the_split(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, samples = network(), split()
+    monkeypatch.setattr(values, "MOST_MEASURED", 6)
+    monkeypatch.setattr(subject, "BATCH", 4)
+    given = {"title": "x", "sections": ["outputs"]}
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    pictures = np.stack([PREPROCESSING.picture(image) for image in samples.images[::2]])
+    images, labels = torch.from_numpy(PREPROCESSING.normalise(pictures)), torch.from_numpy(samples.labels[::2])
+    logits = network().eval()(images)
+    gradients = (logits.softmax(1) - nn.functional.one_hot(labels, 4)).detach()
+    *_, (one, shape, at_output) = found["outputs"]["rows"]
+    assert (one.layer, shape, one.statistics.count) == ("5", "4", 24)
+    assert one.statistics.mean == pytest.approx(float(logits.detach().double().mean()), rel=1e-5)
+    assert at_output.std == pytest.approx(float(gradients.std(correction=0)), rel=1e-5)
+    told = one.statistics
+    numbers = (told.mean, told.std, told.minimum, *map(told.quantile, (0.01, 0.5, 0.99)), told.maximum)
+    html = render_report(found)
+    row = Reader(html[html.index("<td>5</td>") : html.index("</tr>", html.index("<td>5</td>"))].replace("<td", " <td"))
+    cells = [f"{number:.3g}" for number in numbers]
+    assert row.text.split() == ["5", "Linear", "4", *cells, "0.0%", f"{at_output.std:.2g}"]
+    assert "<details open>" in html
+    # Two pictures and a half can be afforded.
+    monkeypatch.setattr(values, "_BUDGET", 2.5 * layer_table(net, (1, 16, 16)).totals.macs)
+    monkeypatch.setattr(values, "MOST_OPEN_ROWS", 5)
+    found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), **given)
+    assert found["outputs"]["num_pictures"] == 2
+    assert "<details>" in render_report(found)
+
+
+def test_what_is_not_finite_has_a_column_of_its_own() -> None:
+    net, samples = network(), split()
+    scores = answers(net, samples)
+    with torch.no_grad():
+        net[5].bias[0] = float("nan")
+    found = report_on(net, PREPROCESSING, CLASSES, samples, scores, title="x", sections=["outputs"])
+    html = render_report(found)
+    assert '<th class="num">not finite</th>' in html
+    assert html.count('<td class="num">12</td>') == 1
 
 
 def test_of_a_network_without_gradients_only_the_values_are_told() -> None:

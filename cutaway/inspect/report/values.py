@@ -47,7 +47,7 @@ def gather_outputs(subject: Subject) -> Mapping[str, Any] | None:
     indices = _measured(subject)
     found = _statistics(subject, indices, ("outputs", "gradients")) or _statistics(subject, indices, ("outputs",))
     gradients = {one.layer: one.statistics for one in found if one.part == "gradients"}
-    outputs = [one for one in found if one.part == "outputs" and one.shapes]
+    outputs = [one for one in found if one.part == "outputs"]
     if not outputs:
         return None
     return {
