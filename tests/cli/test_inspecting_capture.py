@@ -169,6 +169,8 @@ def test_more_than_the_disk_holds_is_refused_before_it_is_full(tmp_path) -> None
         ("--of", "Nothing is named"),
         ("--layers nowhere", "No layer 'nowhere'"),
         ("--quantiles 0.5 2", "from 0 to 1, not 2"),
+        ("--quantiles nan", "from 0 to 1, not nan"),
+        ("--quantiles -0.1", "from 0 to 1, not -0.1"),
         ("--pictures 0", "--pictures must be at least 1"),
         ("--batch-size 0", "--batch-size must be at least 1"),
         ("--images there.png", "--images and --data both"),
