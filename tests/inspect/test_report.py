@@ -30,6 +30,7 @@ from cutaway.inspect.report import (
     Other,
     Report,
     Section,
+    channels_seen,
     render_report,
     report_on,
     subject,
@@ -585,6 +586,15 @@ def test_dead_channels_are_named() -> None:
     (odd,) = found["channels"]["odd"]
     assert (odd.layer, odd.num_channels, odd.dead) == ("2", 4, "1: 2")
     assert "dead" in Reader(render_report(found)).text
+
+
+def test_channels_are_looked_at_over_as_many_pictures_as_can_be_afforded(monkeypatch: pytest.MonkeyPatch) -> None:
+    net, samples = network(), split()
+    monkeypatch.setattr(channels_seen, "BATCH", 1)
+    for budget, number in ((5.5, 5), (1e9, 12), (0, 1)):
+        monkeypatch.setattr(channels_seen, "_BUDGET", budget * layer_table(net, (1, 16, 16)).totals.macs)
+        found = report_on(net, PREPROCESSING, CLASSES, samples, answers(net, samples), title="x", sections=["channels"])
+        assert found["channels"]["num_pictures"] == number
 
 
 def test_saturated_channels_are_named_with_their_share() -> None:
