@@ -391,6 +391,22 @@ def test_what_is_odd_about_layers_is_told_below_the_table_and_in_json(capsys) ->
     assert capsys.readouterr().out.splitlines()[1].split()[:4] == ["layer", "type", "shape", "mean"]
 
 
+def test_a_layer_of_whole_numbers_is_called_though_it_has_no_gradients(capsys) -> None:
+    pairs = [(torch.tensor([[1.0, 2.0]]), torch.tensor([0]))]
+    options = CaptureOptions("run", of=("gradients",))
+    found = layer_statistics(Odd(), pairs, ["first", ":argmax#0"], parts=options.of)
+    capturing._show(found, SimpleNamespace(number=1, called=""), options)
+    shown = capsys.readouterr().out
+    assert ":argmax#0" in shown
+    assert "Never called" not in shown
+
+
+@pytest.mark.usefixtures("convolutional_run")
+def test_layers_that_are_not_named_are_all(capsys) -> None:
+    assert main([*WORDS, "--pictures", "2", "--layers"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 2 + 12
+
+
 def test_what_has_no_row_for_each_picture_is_named(tmp_path, capsys) -> None:
     with writing.tensor_files(tmp_path, 4) as files:
         files.add(recorded(torch.zeros(2, 4), "lstm"))
