@@ -170,7 +170,8 @@ def to_rich(
     )
     for column, total in zip(_chosen(columns).values(), display_totals(table, columns), strict=True):
         right = "right" if column.is_numeric else "left"
-        rendered.add_column(column.title, Text(total), justify=right, overflow="fold")  # type: ignore[arg-type]
+        whole = column.is_numeric  # a figure in two lines would be read as two
+        rendered.add_column(column.title, Text(total), justify=right, overflow="fold", no_wrap=whole)  # type: ignore[arg-type]
     for cells in display_rows(table, nested=nested, columns=columns):
         # As Text, since a name in square brackets would be taken for markup.
         rendered.add_row(*(Text(cell) for cell in cells))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+from functools import partial
 
 import pytest
+from rich.console import Console
 
 from cutaway.cli import main
 from cutaway.cli.inspecting.layers import _CLASSES
@@ -109,3 +111,29 @@ def test_the_help_names_every_column():
     from cutaway.inspect.layer_rendering import COLUMNS
 
     assert told.rstrip(".").partition(" of ")[2].split(", ") == list(COLUMNS)
+
+
+@pytest.mark.usefixtures("convolutional_run")
+@pytest.mark.parametrize(
+    ("width", "words", "left_out", "shown"),
+    [
+        (80, [], "stride, field, input, activations", "conv2 Conv2d 1×16×10×10 2,416 frozen 240 k"),
+        (40, [], "stride, field, input, activations, order", "2,416 frozen 240 k"),
+        (200, [], None, "conv2 Conv2d 1×6×14×14 1×16×10×10 2,416 frozen 240 k 6.4 kB 14 2"),
+        (30, ["--columns", "layer", "input", "output", "macs"], None, "240 k"),
+    ],
+)
+def test_on_a_narrow_terminal_columns_are_left_out_and_figures_stay_whole(
+    width, words, left_out, shown, monkeypatch, capsys
+) -> None:
+    from cutaway.cli.inspecting import fitting_layers
+
+    screen = partial(Console, markup=False, highlight=False, soft_wrap=True, width=width)
+    monkeypatch.setattr(fitting_layers, "console", screen)
+    assert main(["inspect", "layers", "run", *words]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    table = [line for line in lines if line[:1] in "┏┃┡│├└"]
+    assert any(shown in " ".join(line.replace("│", " ").split()) for line in table)
+    assert (f"Left out for want of room: {left_out}." in lines[-1]) == (left_out is not None)
+    if width >= 80:
+        assert max(map(len, table)) <= width

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,17 +13,14 @@ import tyro
 
 from cutaway.cli.arguments import layer_names, parse
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
-from cutaway.cli.inspecting.splits import SplitName, split_named
+from cutaway.cli.inspecting.sources import Files, Samples
+from cutaway.cli.inspecting.splits import SplitName
 from cutaway.cli.inspecting.tensor_files import TensorFiles, first_in_two, tensor_files
 from cutaway.cli.outputs import require_folder
-from cutaway.cli.pictures import Decoded, decoded, picture_files, refuse_broken
-from cutaway.cli.terminal import as_percent, bars, one_line, say, say_json, say_table, without_nan
+from cutaway.cli.terminal import as_percent, one_line, say, say_json, say_table, without_nan
 from cutaway.errors import SettingsError
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor
-
     from cutaway.checkpoints import Restored
     from cutaway.inspect.layer_statistics import LayerStatistics
 
@@ -72,7 +69,19 @@ def run_capture(arguments: Sequence[str]) -> None:
     device = choose_device(options.device)
     restored = options.reading.restore(options.reference)
     restored.network.to(device)
-    source = _Files(restored, options, device) if options.images is not None else _Samples(restored, options, device)
+    source = (
+        Files(restored, options.images, device, options.batch_size)
+        if options.images is not None
+        else Samples(
+            restored,
+            options.data,
+            options.split,
+            options.pictures,
+            device,
+            options.batch_size,
+            with_labels="gradients" in options.of,
+        )
+    )
     with nullcontext() if options.out is None else tensor_files(options.out, source.number) as files:
         found = layer_statistics(
             restored.network,
@@ -113,86 +122,12 @@ def _check(options: CaptureOptions) -> None:
         require_folder(options.out)
 
 
-class _Samples:
-    """A split of a data set."""
-
-    def __init__(self, restored: Restored, options: CaptureOptions, device: torch.device) -> None:
-        import numpy as np
-
-        from cutaway.batches import Feed
-        from cutaway.cli.run_data import data_of
-
-        dataset = data_of(restored, options.data, track=bars)
-        split = split_named(dataset, options.split)
-        chosen = (
-            np.linspace(0, len(split) - 1, min(options.pictures or len(split), len(split))).round().astype(np.int64)
-        )
-        self._names = [split.called(index) for index in chosen.tolist()]
-        split = split.take(chosen)
-        self._labels = split.labels
-        self._feed = Feed(split, restored.preprocessing, device=device, workers=None)
-        self._batch_size = options.batch_size
-        self._with_labels = "gradients" in options.of
-        self.number = len(split)
-        self.called = f"{dataset.name}, {'all splits' if split.name == 'all' else split.name}"
-
-    def batches(self) -> Iterator[Tensor | tuple[Tensor, Tensor]]:
-        found = self._feed.batches(self._batch_size)
-        for batch in bars(found, "looking into layers", -(-self.number // self._batch_size)):
-            inputs = self._feed.inputs(batch)
-            yield (inputs, batch.labels) if self._with_labels else inputs
-
-    def about(self) -> dict[str, object]:
-        return {"data": self.called, "pictures": self._names, "labels": self._labels.tolist()}
-
-    def refuse_broken(self) -> None:
-        pass
-
-
-class _Files:
-    """Pictures that a person named."""
-
-    def __init__(self, restored: Restored, options: CaptureOptions, device: torch.device) -> None:
-        self._files = picture_files(options.images or ())
-        self._preprocessing = restored.preprocessing
-        self._device = device
-        self._batch_size = options.batch_size
-        self._names: list[str] = []
-        self._broken: list[Decoded] = []
-        self.number = len(self._files)
-
-    def batches(self) -> Iterator[Tensor]:
-        import numpy as np
-        import torch
-
-        for chunk in decoded(self._files, "looking into layers", at_a_time=self._batch_size):
-            self._broken += [found for found in chunk if found.pixels is None]
-            whole = [(str(found.file), found.pixels) for found in chunk if found.pixels is not None]
-            self._names += [name for name, _ in whole]
-            if whole:
-                seen = np.stack([self._preprocessing.picture(pixels) for _, pixels in whole])
-                yield torch.from_numpy(self._preprocessing.normalise(seen)).to(self._device)
-        self.number = len(self._names)
-        if not self._names:
-            self.refuse_broken()
-
-    @property
-    def called(self) -> str:
-        return "the one named" if self.number == 1 else "those named"
-
-    def about(self) -> dict[str, object]:
-        return {"pictures": self._names}
-
-    def refuse_broken(self) -> None:
-        refuse_broken(self._broken, len(self._files))
-
-
-def _about(restored: Restored, source: _Samples | _Files) -> dict[str, object]:
+def _about(restored: Restored, source: Samples | Files) -> dict[str, object]:
     own = {"network": restored.spec.name, "bundle": restored.manifest.digest(), "classes": list(restored.classes)}
     return own | source.about()
 
 
-def _show(found: Sequence[LayerStatistics], source: _Samples | _Files, options: CaptureOptions) -> None:
+def _show(found: Sequence[LayerStatistics], source: Samples | Files, options: CaptureOptions) -> None:
     called = [one for one in found if one.is_called]
     several = len(set(options.of)) > 1
     broken = next((one for one in called if not one.statistics.is_finite), None)
@@ -248,7 +183,7 @@ def _entry(one: LayerStatistics, files: list[str], quantiles: Sequence[float]) -
     values = one.statistics
     counts, edges = values.histogram()
     numbers = {"mean": values.mean, "std": values.std, "min": values.minimum, "max": values.maximum}
-    found = {f"{share:g}": values.quantile(share) for share in quantiles}
+    found = {str(share): values.quantile(share) for share in quantiles}
     return {
         "layer": one.layer,
         "type": one.kind,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import tyro
 
 from cutaway.cli.arguments import parse
+from cutaway.cli.inspecting.fitting_layers import print_fitting
 from cutaway.cli.inspecting.reading import Reading, ReadingOptions
 from cutaway.cli.own_code import permitted
-from cutaway.cli.terminal import console
 from cutaway.errors import CutawayError, NetworkError, SettingsError
 from cutaway.settings.recipe import Optimizer
 
@@ -190,7 +190,7 @@ def print_table(
     memory, notes = (None, []) if optimizer is None else _memory(network, shape, trained_at, optimizer)
     match form:
         case "rich":
-            console().print(layer_rendering.to_rich(table, nested=nested, columns=chosen, notes=notes))
+            print_fitting(table, columns, notes, nested=nested)
         case "json":
             print(layer_rendering.to_json(table, memory, named))
         case "csv":
