@@ -1,7 +1,11 @@
 """Shared by all tests: pictures, who runs what, and one thread a process, so that two don't fight for two cores."""
 
 import importlib.util
+import json
 import os
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +52,26 @@ def pictures(tmp_path_factory):
             pixels = noise.integers(0, 90, (30, 36, 3)) + 80 * index
             Image.fromarray(pixels.astype(np.uint8)).save(folder / name / f"{number}.png")
     return folder
+
+
+@pytest.fixture(scope="session")
+def forked():
+    """Runs a command's words, or a script with words, in a folder, by a fork of a process that has imported all."""
+    service = [sys.executable, Path(__file__).with_name("forked.py")]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(service, start_new_session=True, **pipes) as process:
+
+        def run(words, folder, script=None):
+            with tempfile.TemporaryDirectory() as beside:
+                out, err = Path(beside, "out"), Path(beside, "err")
+                job = {"script": script, "words": words, "folder": str(folder), "out": str(out), "err": str(err)}
+                process.stdin.write(json.dumps(job) + "\n")
+                process.stdin.flush()
+                status = json.loads(process.stdout.readline())["status"]
+                return subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
+
+        yield run
+        process.stdin.close()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.request
 from pathlib import Path
 
@@ -26,33 +25,21 @@ TRAIN = (
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def forking():
-    """The process that `cutaway` asks."""
-    script = Path(__file__).with_name("forked_commands.py")
-    with subprocess.Popen(
-        [sys.executable, script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    ) as process:
-        FORKING.append(process)
-        yield
-        FORKING.clear()
-        process.stdin.close()
+@pytest.fixture(autouse=True, scope="module")
+def forking(forked):
+    """What `cutaway` asks."""
+    FORKED.append(forked)
+    yield
+    FORKED.clear()
 
 
-FORKING = []
+FORKED = []
 
 
 def cutaway(line, folder):
     command, *words = shlex.split(line)
     assert command == "cutaway"
-    with tempfile.TemporaryDirectory() as beside:
-        out, err = Path(beside, "out"), Path(beside, "err")
-        (process,) = FORKING
-        job = {"words": words, "folder": str(folder), "out": str(out), "err": str(err)}
-        process.stdin.write(json.dumps(job) + "\n")
-        process.stdin.flush()
-        status = json.loads(process.stdout.readline())["status"]
-        return subprocess.CompletedProcess(words, status, out.read_text(), err.read_text())
+    return FORKED[0](words, folder)
 
 
 def done(line, folder):

@@ -32,7 +32,7 @@ def file(pictures, tmp_path_factory):
     """A sweep of four small runs, the third of which is long."""
     file = tmp_path_factory.mktemp("sweep") / "sweep.yaml"
     base = {"data": f"folder:{pictures}", "network": "mlp", "image_size": 8, "epochs": 2, "batch_size": 16}
-    runs = [{"lr": 0.001}, {"lr": 0.01}, {"lr": LONG, "epochs": 60, "keep_last": 100}, {"lr": 0.03}]
+    runs = [{"lr": 0.001}, {"lr": 0.01}, {"lr": LONG, "epochs": 30, "keep_last": 100}, {"lr": 0.03}]
     file.write_text(yaml.safe_dump({"base": base, "runs": runs}))
     return file
 

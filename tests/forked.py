@@ -1,13 +1,14 @@
-"""Runs `cutaway` commands in forks of a process that has imported everything, so that none costs a start of its own.
+"""Runs `cutaway` commands, and scripts, in forks of a process that has imported all, so that none costs its own start.
 
-Reads one job a line from stdin and answers with one line, both JSON:
+Reads one job a line from stdin and answers with one line, both JSON; without a script the words are a command's:
 
-    {"words": ["inspect", "layers", "runs/first"], "folder": DIR, "out": FILE, "err": FILE}
+    {"script": null, "words": ["inspect", "layers", "runs/first"], "folder": DIR, "out": FILE, "err": FILE}
     {"status": 0}
 """
 
 import json
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -34,7 +35,12 @@ def live(job):
         os.chdir(job["folder"])
         for target, name in ((1, job["out"]), (2, job["err"])):
             os.dup2(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), target)
-        status = main(job["words"])
+        if job["script"] is None:
+            status = main(job["words"])
+        else:
+            sys.argv = [job["script"], *job["words"]]
+            runpy.run_path(job["script"], run_name="__main__")
+            status = 0
     except SystemExit as end:
         status = end.code if isinstance(end.code, int) else 1
     except BaseException:  # noqa: BLE001 - the process ends here
