@@ -223,7 +223,10 @@ def _show(found: MethodComparison, split: str | None) -> None:
             say(f"{which}: {', '.join(names)}")
     say("* the best mean.  ~ not told from a random map.  (in brackets) maps that know nothing of the network.")
     _show_leads(found)
-    say(which_to_believe(found).sentence)
+    verdict = which_to_believe(found)
+    say(verdict.sentence)
+    if verdict.believed:
+        say("Whether they depend on what the network learned, the same command tells with --sanity.")
 
 
 def _show_leads(found: MethodComparison) -> None:
