@@ -185,7 +185,13 @@ class Capture:
         names = list(dict.fromkeys(self._recorded(name) for name in asked))
         calls = [call for call in self._calls if call.layer in names]
         sources = [call.output if call._source is None else call._source for call in calls]
-        tensors = [tensor for source in sources for tensor in tensors_in(source) if tensor.requires_grad]
+        returned = [tensor for source in sources for tensor in tensors_in(source)]
+        if returned and not any(tensor.is_floating_point() or tensor.is_complex() for tensor in returned):
+            raise InspectionError(
+                f"There is no gradient at layer {', '.join(names[:3])}: it returns no floating-point numbers.",
+                hint="Choose layers that return some.",
+            )
+        tensors = [tensor for tensor in returned if tensor.requires_grad]
         if not tensors or not of.requires_grad:
             raise _no_graph(", ".join(names[:3]))
         found = iter(torch.autograd.grad(of, tensors, retain_graph=retain_graph, allow_unused=True))

@@ -247,3 +247,9 @@ def test_gradients_are_of_the_main_output_where_there_are_others() -> None:
 def test_what_cannot_be_looked_at_is_told_in_words(batches, parts, said) -> None:
     with pytest.raises(InspectionError, match=said):
         layer_statistics(Net(), batches, parts=parts)
+
+
+def test_at_whole_numbers_there_is_no_gradient_and_that_is_said() -> None:
+    pairs = [(torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64))]
+    with pytest.raises(InspectionError, match="no gradient at layer :gt#0: it returns no floating-point numbers"):
+        layer_statistics(Masked(), pairs, ":gt#0", parts=["gradients"])
