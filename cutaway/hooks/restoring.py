@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from operator import itemgetter
+from operator import is_, itemgetter
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,7 @@ from torch.nn.parameter import is_lazy
 from cutaway.errors import InspectionError
 from cutaway.hooks.naming import all_modules, own_attributes
 
-_hooks_and_buffers = itemgetter(
+_tables = itemgetter(
     "_forward_hooks",
     "_forward_hooks_with_kwargs",
     "_forward_hooks_always_called",
@@ -26,8 +26,10 @@ _hooks_and_buffers = itemgetter(
     "_forward_pre_hooks_with_kwargs",
     "_backward_hooks",
     "_backward_pre_hooks",
+    "_parameters",
     "_buffers",
     "_non_persistent_buffers_set",
+    "_modules",
 )
 _CONTAINERS = (list, dict, set)
 _NO_CONTAINERS = frozenset({bool, int, float, str, tuple, type(None)})
@@ -40,10 +42,11 @@ _Steps = tuple[Callable[[Any], None], Iterable[Any]]
 def untouched(network: nn.Module) -> Iterator[nn.Module]:
     """Gives the network back as it was, whatever happens inside the block.
 
-    Restored are, per module, the train or eval flag, the hooks, the buffers (BatchNorm's statistics) and the
-    attributes of its own; per parameter `requires_grad` and `.grad`; and the random states of torch (CPU, CUDA, MPS),
-    numpy and Python. The values of parameters are not kept, since no inspection writes them. Where one of these cannot
-    be put back, all others still are. Threads take turns: one waits until another's block is over.
+    Restored are, per module, the train or eval flag, the hooks, which parameters, buffers and children it has, the
+    buffers' values (BatchNorm's statistics) and the attributes of its own; per parameter `requires_grad` and `.grad`;
+    and the random states of torch (CPU, CUDA, MPS), numpy and Python. The values of parameters are not kept, since no
+    inspection writes them. Where one of these cannot be put back, all others still are. Threads take turns: one waits
+    until another's block is over.
 
     Args:
         network: Any module.
@@ -66,7 +69,7 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
                 f"{type(network).__name__} was made under torch.inference_mode(), where its parameters stay.",
                 hint="Make it outside of inference_mode, or inspect `copy.deepcopy(network)`.",
             )
-        tables = list(chain.from_iterable(map(_hooks_and_buffers, attributes)))
+        tables = list(chain.from_iterable(map(_tables, attributes)))
         empty = [table for table in tables if not table]
         # Few objects in all: Python's garbage collector would run through everything that torch made, for longer than a
         # small network takes.
@@ -179,17 +182,35 @@ def _own_containers(modules: Iterable[nn.Module]) -> Iterator[Any]:
 
 
 def _kept(containers: Iterable[Any]) -> list[tuple[Any, Any]]:
-    return [(container, container.copy()) for container in containers]
+    return [(container, _copy_of(container)) for container in containers]
+
+
+def _copy_of(container: Any) -> Any:
+    if type(container) not in _CONTAINERS:
+        # Of the plain kind, since a subclass may copy itself in another way.
+        for kind in _CONTAINERS:
+            if isinstance(container, kind):
+                return kind(container)
+    return container.copy()
 
 
 def _restore_container(state: tuple[Any, Any]) -> None:
-    # In place, because the handles of the hooks hold on to these very dictionaries.
+    # In place, because the handles of the hooks hold on to these very dictionaries. But a subclass may let nobody write
+    # into it, or write more than it is given.
     container, before = state
+    if _holds_the_same(container, before):
+        return
     if isinstance(container, list):
         container[:] = before
     else:
         container.clear()
         container.update(before)
+
+
+def _holds_the_same(container: Any, before: Any) -> bool:
+    if len(container) != len(before) or not all(map(is_, container, before)):
+        return False
+    return not isinstance(container, dict) or all(map(is_, container.values(), before.values()))
 
 
 def _clear(container: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import sys
+from collections import OrderedDict
 
 import numpy as np
 import pytest
@@ -247,6 +248,54 @@ def test_what_a_module_was_given_before_torch_made_it_one_is_put_back_too() -> N
     assert network[0].seen == []
     assert network[0].late == set()
     assert not hasattr(network[0], "extra")
+
+
+def test_parameters_and_children_are_put_back() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+    first, weight, bias = network[0], network[0].weight, network[0].bias
+    with untouched(network):
+        del first.weight
+        first.bias = nn.Parameter(torch.ones(2))
+        first.scale = nn.Parameter(torch.ones(1))
+        network[0] = nn.Identity()
+        network.append(nn.Linear(2, 1))
+    assert list(network) == [first, network[1]]
+    assert [name for name, _ in first.named_parameters()] == ["weight", "bias"]
+    assert first.weight is weight
+    assert first.bias is bias
+
+
+def test_a_head_that_the_first_run_makes_is_not_left_from_a_run_on_shapes() -> None:
+    class MakesItsHead(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.stem = nn.Conv2d(1, 2, 3)
+
+        def forward(self, images: Tensor) -> Tensor:
+            maps = self.stem(images).mean((2, 3))
+            if not hasattr(self, "head"):
+                self.head = nn.Linear(maps.shape[1], 3)
+            return self.head(maps)
+
+    network = MakesItsHead()
+    run_on_shapes(network, (2, 1, 8, 8), lambda: None)
+    assert list(network.state_dict()) == ["stem.weight", "stem.bias"]
+
+
+@pytest.mark.parametrize("kind", [OrderedDict, dict])
+def test_settings_that_nobody_may_write_into_keep_what_they_hold(kind: type[dict[str, int]]) -> None:
+    class Frozen(kind):  # type: ignore[misc, valid-type]
+        def update(self, *args: object, **kwargs: object) -> None:
+            raise TypeError("frozen")
+
+        def copy(self) -> dict[str, int]:
+            raise TypeError("frozen")
+
+    network = nn.Linear(2, 1)
+    network.settings = Frozen(depth=2)
+    with untouched(network):
+        pass
+    assert network.settings == {"depth": 2}
 
 
 def test_a_weight_that_hooks_make_keeps_its_way_back() -> None:
