@@ -13,12 +13,12 @@ from __future__ import annotations
 
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from weakref import WeakKeyDictionary
 
 from torch import Tensor, nn
+from torch.utils.weak import WeakIdKeyDictionary
 
 from cutaway.errors import NetworkError
 from cutaway.hooks import find_module, named_modules, run_on_shapes, untouched
@@ -65,8 +65,8 @@ class TargetLayer:
 
 
 _Question = tuple[tuple[int, ...], tuple[str | None, ...]]
-# Of each network its makeup, and what was found while it was made up so.
-_known: WeakKeyDictionary[nn.Module, tuple[object, dict[_Question, tuple[TargetLayer, ...]]]] = WeakKeyDictionary()
+# Of each network its makeup, and what was found while it was made up so. A network may compare itself in its own way.
+_known: MutableMapping[nn.Module, tuple[object, dict[_Question, tuple[TargetLayer, ...]]]] = WeakIdKeyDictionary()
 
 
 def find_target_layer(network: nn.Module, input_shape: tuple[int, int, int], name: str | None = None) -> TargetLayer:

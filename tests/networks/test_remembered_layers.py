@@ -23,7 +23,9 @@ from cutaway.networks.target_layers import TargetLayer, find_target_layer, find_
 
 SHAPE = (1, 8, 8)
 LAST = TargetLayer("second", "nchw")
-runs: list[type[nn.Module]] = []
+DEPTH = 2
+OPTIONS = {"depths": [2]}
+runs: list[nn.Module] = []
 
 
 class Stages(nn.Module):
@@ -37,7 +39,6 @@ class Stages(nn.Module):
         self.activation: Any = partial(F.gelu, approximate="tanh")
 
     def forward(self, images: Tensor) -> Tensor:
-        runs.append(type(self))
         first, second, head = self.children()
         maps = self.activation(first(images))
         if self.depth > 1:
@@ -47,8 +48,15 @@ class Stages(nn.Module):
 
 
 @pytest.fixture(autouse=True)
-def forget_runs() -> None:
+def note_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     runs.clear()
+    run = target_layers._run
+
+    def noting(network: nn.Module, *others: Any) -> Any:
+        runs.append(network)
+        return run(network, *others)
+
+    monkeypatch.setattr(target_layers, "_run", noting)
 
 
 def looks_for(network: nn.Module, shape: tuple[int, int, int] = SHAPE) -> bool:
@@ -143,7 +151,7 @@ def test_a_changed_network_gets_an_answer_of_its_own(change: Callable[[Stages], 
     answer = find_target_layer(network, SHAPE)
     assert answer != LAST
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(target_layers, "_known", weakref.WeakKeyDictionary())
+        patched.setattr(target_layers, "_known", {})
         assert find_target_layer(network, SHAPE) == answer
 
 
@@ -210,6 +218,184 @@ def test_code_that_a_class_was_given_later_is_noticed(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Stages, "forward", lambda self, images: self.first(images).mean((2, 3)))
     assert find_target_layer(network, SHAPE).name == "first"
     monkeypatch.undo()
+    assert find_target_layer(network, SHAPE) == LAST
+
+
+class AsDeepAs(Stages):
+    """A network that takes its depth from somewhere else than its attributes."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        maps = self.first(images)
+        if self.deep() > 1:
+            maps = self.second(maps)
+        return self.head(F.pad(maps.mean((2, 3)), (0, 3 - maps.shape[1])))
+
+    def deep(self) -> int:
+        raise NotImplementedError
+
+
+def by_class_attribute() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        own_depth = 2
+
+        def deep(self) -> int:
+            return self.own_depth
+
+    return Own(), lambda: setattr(Own, "own_depth", 1)
+
+
+def by_property() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        own_depth = property(lambda self: 2)
+
+        def deep(self) -> int:
+            return self.own_depth
+
+    return Own(), lambda: setattr(Own, "own_depth", property(lambda self: 1))
+
+
+def by_static_method() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        deep = staticmethod(lambda: 2)  # type: ignore[assignment]
+
+    return Own(), lambda: setattr(Own, "deep", staticmethod(lambda: 1))
+
+
+def by_class_method() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        deep = classmethod(lambda cls: 2)  # type: ignore[assignment]
+
+    return Own(), lambda: setattr(Own, "deep", classmethod(lambda cls: 1))
+
+
+def by_variable_of_the_function_around() -> tuple[nn.Module, Callable[[], None]]:
+    depth = 2
+
+    class Own(AsDeepAs):
+        def deep(self) -> int:
+            return depth
+
+    def change() -> None:
+        nonlocal depth
+        depth = 1
+
+    return Own(), change
+
+
+def by_class_of_settings() -> tuple[nn.Module, Callable[[], None]]:
+    class Settings:
+        depth = 2
+
+    class Own(AsDeepAs):
+        def __init__(self) -> None:
+            super().__init__()
+            self.settings: Any = Settings
+
+        def deep(self) -> int:
+            return self.settings.depth
+
+    return Own(), lambda: setattr(Settings, "depth", 1)
+
+
+def by_code_that_is_loaded_again() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        def deep(self) -> int:
+            return 2
+
+    def deep(self: Own) -> int:
+        return 1
+
+    return Own(), lambda: setattr(Own.deep, "__code__", deep.__code__)
+
+
+def by_default_that_is_loaded_again() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        def deep(self, depth: int = 2) -> int:
+            return depth
+
+    return Own(), lambda: setattr(Own.deep, "__defaults__", (1,))
+
+
+def under_no_grad() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        @torch.no_grad()
+        def deep(self) -> int:
+            return DEPTH
+
+    return Own(), lambda: globals().update(DEPTH=1)
+
+
+def by_global_variable() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        def deep(self) -> int:
+            return max(depth for depth in (DEPTH, 0))
+
+    return Own(), lambda: globals().update(DEPTH=1)
+
+
+def by_global_dictionary() -> tuple[nn.Module, Callable[[], None]]:
+    class Own(AsDeepAs):
+        def deep(self) -> int:
+            return [each for each in (0,) for each in OPTIONS["depths"]][-1]
+
+    return Own(), lambda: OPTIONS["depths"].append(1)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        by_class_attribute,
+        by_property,
+        by_static_method,
+        by_class_method,
+        by_variable_of_the_function_around,
+        by_class_of_settings,
+        by_code_that_is_loaded_again,
+        by_default_that_is_loaded_again,
+        under_no_grad,
+        by_global_variable,
+        by_global_dictionary,
+    ],
+)
+def test_what_a_network_reads_outside_of_itself_is_noticed(
+    make: Callable[[], tuple[nn.Module, Callable[[], None]]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(globals(), "DEPTH", 2)
+    monkeypatch.setitem(OPTIONS, "depths", [2])
+    network, change = make()
+    assert find_target_layer(network, SHAPE) == LAST
+    assert not looks_for(network)
+    change()
+    assert find_target_layer(network, SHAPE).name == "first"
+
+
+def test_a_variable_that_has_no_value_yet_is_no_obstacle() -> None:
+    class Own(Stages):
+        def train(self, mode: bool = True) -> Own:
+            return super().train(mode if self.depth else later)
+
+    network = Own()
+    assert looks_for(network)
+    later = True
+    assert find_target_layer(network, SHAPE) == LAST
+
+
+def test_a_network_that_compares_itself_in_its_own_way_is_no_obstacle() -> None:
+    class Own(Stages):
+        __hash__ = nn.Module.__hash__
+
+        def __eq__(self, other: object) -> Tensor:  # type: ignore[override]
+            return torch.zeros(3)
+
+    network = Own()
+    find_target_layer(network, SHAPE)
+    assert not looks_for(network)
+
+
+def test_attributes_that_hold_themselves_are_no_obstacle() -> None:
+    network = Stages()
+    network.options["all"] = network.options  # type: ignore[assignment]
+    assert looks_for(network)
     assert find_target_layer(network, SHAPE) == LAST
 
 
