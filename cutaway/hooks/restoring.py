@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import chain
@@ -31,7 +32,7 @@ _tables = itemgetter(
     "_non_persistent_buffers_set",
     "_modules",
 )
-_CONTAINERS = (list, dict, set)
+_CONTAINERS = (list, dict, set, deque)
 _NO_CONTAINERS = frozenset({bool, int, float, str, tuple, type(None)})
 # The random states, and torch's switches, are one for all threads and networks, so one thread at a time has its turn.
 turn = threading.RLock()
@@ -43,10 +44,10 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
     """Gives the network back as it was, whatever happens inside the block.
 
     Restored are, per module, the train or eval flag, the hooks, which parameters, buffers and children it has, the
-    buffers' values (BatchNorm's statistics) and the attributes of its own; per parameter `requires_grad` and `.grad`;
-    and the random states of torch (CPU, CUDA, MPS), numpy and Python. The values of parameters are not kept, since no
-    inspection writes them. Where one of these cannot be put back, all others still are. Threads take turns: one waits
-    until another's block is over.
+    buffers' values (BatchNorm's statistics) and the attributes of its own, with what lists, dictionaries, sets, deques
+    and tensors among them hold; per parameter `requires_grad` and `.grad`; and the random states of torch (CPU, CUDA,
+    MPS), numpy and Python. The values of parameters are not kept, since no inspection writes them. Where one of these
+    cannot be put back, all others still are. Threads take turns: one waits until another's block is over.
 
     Args:
         network: Any module.
@@ -62,6 +63,7 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
         attributes = list(map(vars, modules))
         parameters = _tensors(present["_parameters"] for present in attributes)
         buffers = _tensors(present["_buffers"] for present in attributes)
+        containers, others = _held_by(modules)
         _require_shapes(network, (*parameters, *buffers))
         # Such a tensor's `requires_grad` cannot be set outside the mode.
         if not torch.is_inference_mode_enabled() and any(map(Tensor.is_inference, parameters)):
@@ -75,10 +77,10 @@ def untouched(network: nn.Module) -> Iterator[nn.Module]:
         # small network takes.
         steps: list[_Steps] = [
             (_restore_attributes, [(attributes, _copies_of(attributes))]),
-            (_restore_container, _kept(chain(filter(None, tables), _own_containers(modules)))),
+            (_restore_container, _kept(chain(filter(None, tables), containers))),
             # Looked at when the block is over.
             (_clear, filter(None, empty)),
-            (_restore_buffers, _contents_of(buffers)),
+            (_restore_buffers, _contents_of(_each_once((*buffers, *others)))),
             (_restore_parameter, [_state_of_parameter(parameter) for parameter in parameters]),
             # The last: nothing that is put back draws numbers afterwards.
             (_restore_random_states, [_random_states()]),
@@ -98,7 +100,7 @@ def attributes_kept(network: nn.Module) -> Iterator[None]:
     attributes = list(map(vars, modules))
     steps: list[_Steps] = [
         (_restore_attributes, [(attributes, _copies_of(attributes))]),
-        (_restore_container, _kept(_own_containers(modules))),
+        (_restore_container, _kept(_held_by(modules)[0])),
     ]
     try:
         yield
@@ -142,8 +144,11 @@ def _require_shapes(network: nn.Module, tensors: Iterable[Tensor]) -> None:
 
 def _tensors(tables: Iterable[Mapping[str, Tensor | None]]) -> list[Tensor]:
     """Each once, where several modules share one."""
-    found = [tensor for table in tables if table for tensor in table.values() if tensor is not None]
-    return list(dict(zip(map(id, found), found, strict=True)).values())
+    return _each_once([tensor for table in tables if table for tensor in table.values() if tensor is not None])
+
+
+def _each_once(tensors: Sequence[Tensor]) -> list[Tensor]:
+    return list(dict(zip(map(id, tensors), tensors, strict=True)).values())
 
 
 def _take(steps: Sequence[_Steps]) -> None:
@@ -173,12 +178,22 @@ def _restore_attributes(state: tuple[Sequence[dict[str, Any]], Sequence[dict[str
                 del present[name]
 
 
-def _own_containers(modules: Iterable[nn.Module]) -> Iterator[Any]:
-    """Those of modules' own attributes that are containers."""
-    for module in modules:
-        for value in own_attributes(module).values():
-            if type(value) not in _NO_CONTAINERS and isinstance(value, _CONTAINERS):
-                yield value
+def _held_by(modules: Iterable[nn.Module]) -> tuple[list[Any], list[Tensor]]:
+    """The containers and tensors among modules' own attributes, and those in these containers."""
+    containers: dict[int, Any] = {}
+    tensors: list[Tensor] = []
+    ahead: list[Iterable[Any]] = [own_attributes(module).values() for module in modules]
+    while ahead:
+        for value in ahead.pop():
+            if type(value) in _NO_CONTAINERS:
+                continue
+            if isinstance(value, _CONTAINERS):
+                if id(value) not in containers:
+                    containers[id(value)] = value
+                    ahead.append(value.values() if isinstance(value, dict) else value)
+            elif type(value) is Tensor:
+                tensors.append(value)
+    return list(containers.values()), tensors
 
 
 def _kept(containers: Iterable[Any]) -> list[tuple[Any, Any]]:
@@ -202,6 +217,9 @@ def _restore_container(state: tuple[Any, Any]) -> None:
         return
     if isinstance(container, list):
         container[:] = before
+    elif isinstance(container, deque):
+        container.clear()
+        container.extend(before)
     else:
         container.clear()
         container.update(before)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import random
 import sys
-from collections import OrderedDict
+from collections import OrderedDict, deque
 
 import numpy as np
 import pytest
@@ -280,6 +280,27 @@ def test_a_head_that_the_first_run_makes_is_not_left_from_a_run_on_shapes() -> N
     network = MakesItsHead()
     run_on_shapes(network, (2, 1, 8, 8), lambda: None)
     assert list(network.state_dict()) == ["stem.weight", "stem.bias"]
+
+
+def test_what_containers_and_tensors_of_a_module_hold_is_put_back() -> None:
+    network = nn.Linear(2, 1)
+    network.recent = deque([1, 2], maxlen=2)
+    network.kept = {"maps": [torch.zeros(2)], "sizes": [[8]]}
+    network.count = torch.zeros(1)
+    itself: list[object] = [network.kept]
+    itself.append(itself)
+    network.itself = itself  # type: ignore[assignment]
+    with untouched(network):
+        network.recent.append(3)
+        network.kept["maps"][0].add_(1)
+        network.kept["maps"].append(torch.ones(2))
+        network.kept["sizes"][0][0] = 4
+        network.count += 1
+    assert network.recent == deque([1, 2])
+    assert network.recent.maxlen == 2
+    assert [maps.tolist() for maps in network.kept["maps"]] == [[0, 0]]
+    assert network.kept["sizes"] == [[8]]
+    assert network.count.tolist() == [0]
 
 
 @pytest.mark.parametrize("kind", [OrderedDict, dict])
